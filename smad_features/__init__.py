@@ -1,0 +1,1 @@
+"""From raw clips to a cache: decode, find and align faces, resample eye movement, store."""

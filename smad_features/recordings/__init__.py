@@ -1,0 +1,1 @@
+"""Eye-tracker recordings: one module a tracker, a file becomes named channels over time."""
