@@ -1,0 +1,210 @@
+"""Tables in: clips.tsv and its labels, read and checked before any work begins.
+
+Read with the csv module, row by row: the workflow reads these tables each time it starts, and half a second of
+importing a larger library would be felt on every "nothing to be done".
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from smad_features.config import load_schema
+
+
+class TableError(ValueError):
+    """A table cannot be used; the message names the row, the column, the value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of clips.tsv. Paths are absolute; None = the modality is missing; times in seconds."""
+
+    clip: str
+    participant: str
+    video: Path | None = None
+    eye: Path | None = None
+    stimulus: Path | None = None
+    start: float | None = None
+    end: float | None = None
+    fold: int | None = None
+
+
+def read_clips(path: Path) -> list[Clip]:
+    """All clips of a table, in the cache's order: by participant, then clip.
+
+    Raises
+    ------
+    TableError
+        No table, a missing column, a cell that is not allowed, a clip id that stands twice, an end before its start,
+        two ids or participants that differ only in case (their files would collide on some file systems).
+    """
+    clips: dict[str, Clip] = {}
+    rows: dict[str, int] = {}
+    spelling: dict[tuple[str, str], tuple[str, int]] = {}
+    for line, row in _read_rows(path, "clips"):
+        name = row["clip"]
+        if name in clips:
+            raise TableError(f"{path}, row {line}: column `clip`: {name!r} stands in row {rows[name]} already")
+        for column in ("clip", "participant"):
+            folded = (column, row[column].casefold())
+            first, where = spelling.setdefault(folded, (row[column], line))
+            if first != row[column]:
+                raise TableError(
+                    f"{path}, row {line}: column `{column}`: {row[column]!r} differs only in case from {first!r}"
+                    f" of row {where}"
+                )
+        start, end = row.get("start"), row.get("end")
+        if start is not None and start < 0:
+            raise TableError(
+                f"{path}, row {line}: column `start`: {start} is before the video's first frame, want >= 0"
+            )
+        if end is not None and end <= (start or 0.0):
+            raise TableError(f"{path}, row {line}: column `end`: {end} is not after the start, {start or 0.0}")
+        files = {
+            column: (path.parent / row[column]).resolve() if row.get(column) else None
+            for column in ("video", "eye", "stimulus")
+        }
+        clips[name] = Clip(name, row["participant"], **files, start=start, end=end, fold=row.get("fold"))
+        rows[name] = line
+    if not clips:
+        raise TableError(f"{path}: holds no clips, only a header")
+    return sorted(clips.values(), key=lambda clip: (clip.participant, clip.clip))
+
+
+def read_labels(path: Path, *, emotions: list[str], clips: set[str]) -> dict[str, dict[str, Any]]:
+    """Labels by clip: emotion (a name), intensity in [0, 3], valence and arousal in [-1, 1]; None = unlabelled.
+
+    Raises
+    ------
+    TableError
+        As `read_clips`; also an emotion that the configuration does not know. Labels of clips that the table of
+        clips does not hold are allowed: a label table may serve several selections of clips.
+    """
+    labels: dict[str, dict[str, Any]] = {}
+    rows: dict[str, int] = {}
+    for line, row in _read_rows(path, "labels"):
+        name = row["clip"]
+        if name in labels:
+            raise TableError(f"{path}, row {line}: column `clip`: {name!r} stands in row {rows[name]} already")
+        _check_emotion(path, line, row["emotion"], emotions)
+        labels[name] = {column: row[column] for column in ("emotion", "intensity", "valence", "arousal")}
+        rows[name] = line
+    if labels and not clips & labels.keys():
+        raise TableError(
+            f"{path}: none of its {len(labels)} clips stands in the table of clips; first here: {next(iter(labels))!r},"
+            f" first there: {min(clips)!r}"
+        )
+    return labels
+
+
+def check_annotations(path: Path, *, emotions: list[str]) -> None:
+    """Raise TableError unless every row of annotations.tsv is allowed and stands once for its clip and annotator."""
+    seen: dict[tuple[str, str], int] = {}
+    for line, row in _read_rows(path, "annotations"):
+        pair = (row["clip"], row["annotator"])
+        if pair in seen:
+            raise TableError(
+                f"{path}, row {line}: clip {pair[0]!r}, annotator {pair[1]!r} stand in row {seen[pair]} already"
+            )
+        seen[pair] = line
+        _check_emotion(path, line, row["emotion"], emotions)
+
+
+def _check_emotion(path: Path, line: int, emotion: str | None, emotions: list[str]) -> None:
+    if emotion is not None and emotion not in emotions:
+        raise TableError(
+            f"{path}, row {line}: column `emotion`: {emotion!r} is not one of the configuration's emotions:"
+            f" {', '.join(emotions)}"
+        )
+
+
+def _read_rows(path: Path, schema_name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and typed cells of each row; columns that the schema does not know are passed over."""
+    schema = load_schema(schema_name)
+    properties = schema["properties"]
+    validator = Draft202012Validator(schema)
+    try:
+        file = path.open(encoding="utf-8-sig", newline="")
+    except FileNotFoundError:
+        raise TableError(f"{path}: no such table ({schema['title'].removeprefix('A row of ')})") from None
+    with file:
+        reader = csv.reader(file, delimiter="\t")
+        try:
+            header = next(reader, None)
+            if not header:
+                raise TableError(f"{path}: empty; want a header with the columns {', '.join(schema['required'])}")
+            _check_header(path, header, schema)
+            for cells in reader:
+                line = reader.line_num
+                if not any(cells):
+                    continue
+                if len(cells) != len(header):
+                    raise TableError(
+                        f"{path}, row {line}: want {len(header)} cells as in the header, found {len(cells)}"
+                    )
+                row = {
+                    column: _typed(path, line, column, cell.strip(), properties[column])
+                    for column, cell in zip(header, cells, strict=True)
+                    if column in properties
+                }
+                error = next(validator.iter_errors(row), None)
+                if error is not None:
+                    column = error.absolute_path[0]
+                    raise TableError(
+                        f"{path}, row {line}: column `{column}`: {row[column]!r} is not allowed:"
+                        f" {_allowed(properties[column])}"
+                    )
+                yield line, row
+        except UnicodeDecodeError as error:
+            raise TableError(f"{path}: not UTF-8 text: {error}") from None
+        except csv.Error as error:
+            raise TableError(f"{path}, row {reader.line_num}: not a table: {error}") from None
+
+
+def _check_header(path: Path, header: list[str], schema: dict[str, Any]) -> None:
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise TableError(f"{path}: column `{twice[0]}` stands twice in the header")
+    for column in schema["required"]:
+        if column not in header:
+            comma = "; is it separated by commas? want tabs" if len(header) == 1 and "," in header[0] else ""
+            raise TableError(f"{path}: column `{column}` is missing; found: {', '.join(header)}{comma}")
+
+
+def _typed(path: Path, line: int, column: str, cell: str, rule: dict[str, Any]) -> Any:
+    """The cell as its schema's type; an empty cell of a column that may be null is None."""
+    types = rule.get("type", "string")
+    nullable = isinstance(types, list) and "null" in types
+    if cell == "" and nullable:
+        return None
+    kind = next(t for t in types if t != "null") if isinstance(types, list) else types
+    if kind not in ("number", "integer"):
+        return cell
+    try:
+        number = int(cell) if kind == "integer" else float(cell)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise TableError(f"{path}, row {line}: column `{column}`: {cell!r} is not allowed: {_allowed(rule)}")
+    return number
+
+
+def _allowed(rule: dict[str, Any]) -> str:
+    """What a cell may hold, in words."""
+    if "enum" in rule:
+        return "want one of " + ", ".join(rule["enum"])
+    if "pattern" in rule:
+        return "want 1 to 80 of A-Z a-z 0-9 . _ -, and no leading dot"
+    types = rule.get("type", "string")
+    names = [{"number": "a number", "integer": "a whole number", "null": "an empty cell", "string": "text"}[t] for t in
+             (types if isinstance(types, list) else [types])]  # fmt: skip
+    low, high = rule.get("minimum"), rule.get("maximum")
+    span = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
+    return "want " + " or ".join([names[0] + span, *names[1:]])

