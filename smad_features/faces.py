@@ -29,7 +29,7 @@ _TEMPLATE_SIZE = 112
 _RIGHT_EYE, _LEFT_EYE, _NOSE_TIP, _MOUTH_CORNERS = (33, 133), (362, 263), 4, (61, 291)
 
 _TILES = 2  # tiles across and down, where nothing was found in the whole picture; they overlap by half
-# A face larger than this fraction of the picture would have been seen in the whole: what a tile shows is something else.
+# A face larger than this fraction of the picture would have been seen in the whole: a tile shows something else there.
 _LARGEST_IN_TILE = 0.2
 
 

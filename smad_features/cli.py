@@ -1,0 +1,249 @@
+"""The command line of smad-features: one command a stage, each what the workflow's rule of that name runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from smad_features import schema
+from smad_features.config import ConfigError, load_config
+from smad_features.freshness import (
+    STAGES,
+    Fingerprints,
+    by_participant,
+    explain,
+    plan_units,
+    read_key,
+    unit_path,
+)
+from smad_features.manifest import Clip, TableError, check_annotations, read_clips, read_labels
+from smad_features.model_files import ModelFileError
+
+FINGERPRINTS = Path(".smad/fingerprints.sqlite")
+RESULTS = Path("results")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 = done. What the user can mend is said in one sentence, without a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ConfigError, TableError, ModelFileError) as error:
+        print(f"smad-features {options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="smad-features", description=sys.modules["smad_features"].__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str, *, configured: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        if configured:
+            sub.add_argument(
+                "--configfile", type=Path, default=Path("config/config.yaml"), help="default: config/config.yaml"
+            )
+        return sub
+
+    sub = command("demo-data", _demo_data, "write synthetic raw clips, recordings and labels", configured=False)
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("--participants", type=int, default=None)
+    sub.add_argument("--clips-per-participant", type=int, default=None)
+    sub.add_argument("--seconds", type=float, default=None, help="length of a clip")
+    sub.add_argument("--seed", type=int, default=None)
+    sub.add_argument("--workers", type=int, default=None, help="processes; the data do not depend on it")
+
+    command("check", _check, "check the configuration and all tables, and say what they hold")
+    for stage in STAGES.values():
+        sub = command(stage.name, _make_unit, f"make one participant's {stage.name} unit")
+        sub.add_argument("participant")
+        sub.add_argument("--key", type=Path, help="key file that the unit must agree with")
+        sub.add_argument("--output", type=Path, help="default: results/STAGE/PARTICIPANT.zarr.zip")
+        sub.add_argument("--threads", type=int, default=1)
+
+    sub = command("list-clips", _list_clips, "list all clips with their status, from the units")
+    sub.add_argument("--output", type=Path, default=RESULTS / "clips.tsv")
+    sub = command("pack", _pack, "pack the units of all clips that are ok into results/cache.zarr")
+    sub.add_argument("--threads", type=int, default=1)
+    sub = command("quality", _quality, "write how much of each clip to believe")
+    sub.add_argument("--output", type=Path, default=RESULTS / "quality.tsv")
+    sub = command("status", _status, "say what is fresh, stale, missing or quarantined; exit 0 only when all is fresh")
+    sub.add_argument("--why", action="store_true", help="one line for each cause")
+    sub.add_argument("--json", action="store_true", help="for programs")
+    sub.add_argument("--rehash", action="store_true", help="read every file anew instead of trusting its times")
+    sub = command("verify", _verify, "reread every checksum of the units and the cache")
+    return parser
+
+
+def _demo_data(options: argparse.Namespace) -> None:
+    from smad_features.synthetic import write_demo_data
+
+    names = ("participants", "clips_per_participant", "seconds", "seed", "workers")
+    write_demo_data(options.folder, **{n: getattr(options, n) for n in names if getattr(options, n) is not None})
+
+
+def _check(options: argparse.Namespace) -> None:
+    config, clips = _read(options)
+    participants = by_participant(clips)
+    print(f"{config['clips']}: {len(clips)} clips of {len(participants)} participants")
+    for column in ("video", "eye", "stimulus"):
+        named = [path for clip in clips if (path := getattr(clip, column)) is not None]
+        absent = [path for path in named if not path.exists()]
+        first = f"; the first: {absent[0]}" if absent else ""
+        print(f"  {column}: {len(named)} named, {len(clips) - len(named)} missing, {len(absent)} not there{first}")
+    if config["labels"] is not None:
+        ids = {clip.clip for clip in clips}
+        labels = read_labels(Path(config["labels"]), emotions=config["emotions"], clips=ids)
+        print(f"{config['labels']}: labels of {len(ids & labels.keys())} of these clips")
+    if config["annotations"] is not None:
+        check_annotations(Path(config["annotations"]), emotions=config["emotions"])
+        print(f"{config['annotations']}: all rows are allowed")
+
+
+def _make_unit(options: argparse.Namespace) -> int:
+    import cv2
+
+    from smad_features.units import StaleKeyError, make_eyes, make_faces
+
+    cv2.setNumThreads(options.threads)
+    config, clips = _read(options)
+    own = [clip for clip in clips if clip.participant == options.participant]
+    if not own:
+        raise TableError(f"{config['clips']}: no participant {options.participant!r}")
+    make = {"faces": make_faces, "eyes": make_eyes}[options.command]
+    output = options.output or unit_path(options.command, options.participant)
+    try:
+        key = None if options.key is None else read_key(options.key)
+        make(own, config, output, root=Path(config["clips"]).parent.resolve(), key=key)
+    except StaleKeyError as error:
+        print(f"smad-features {options.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _list_clips(options: argparse.Namespace) -> int:
+    from smad_features.quality import MANIFEST_COLUMNS, list_clips, write_table
+
+    config, clips = _read(options)
+    try:
+        rows = list_clips(clips, **_unit_files(clips), on_bad_clip=config["on_bad_clip"])
+    except ValueError as error:
+        print(f"smad-features list-clips: {error}", file=sys.stderr)
+        return 1
+    folds = ("fold",) if any(clip.fold is not None for clip in clips) else ()
+    write_table(options.output, rows, (*MANIFEST_COLUMNS, *folds))
+    for row in rows:
+        if row["reason"]:
+            print(f"clip {row['clip']}: {row['status']}: {row['reason']}", file=sys.stderr)
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    import dask
+
+    from smad_features.cache import pack
+
+    config, clips = _read(options)
+    rows = [(row["participant"], row["clip"]) for row in _manifest() if row["status"] == "ok"]
+    if not rows:
+        print("smad-features pack: no clip is ok, so there is nothing to pack: see results/clips.tsv", file=sys.stderr)
+        return 1
+    channels = schema.CHANNELS[config["eye"]["channels"]]
+    specs = schema.face_arrays(frames=config["face"]["frames"], size=config["face"]["size"])
+    specs |= schema.eye_arrays(steps=config["eye"]["steps"], channels=len(channels))
+    attributes = {
+        "channels": [{"name": channel.name, "unit": channel.unit} for channel in channels],
+        "face": {name: config["face"][name] for name in ("align", "margin")},
+        "eye": {"method": config["eye"]["method"]},
+    }
+    files = _unit_files(clips)
+    with dask.config.set(num_workers=options.threads):
+        digest = pack(RESULTS, rows, [files["faces"], files["eyes"]], specs, attributes)
+    print(f"results/cache.zarr: {len(rows)} clips, digest {digest}", file=sys.stderr)
+    return 0
+
+
+def _quality(options: argparse.Namespace) -> None:
+    from smad_features.quality import EYE_COLUMNS, FACE_COLUMNS, MANIFEST_COLUMNS, quality_rows, write_table
+
+    _, clips = _read(options)
+    rows = quality_rows(_manifest(), **_unit_files(clips))
+    write_table(options.output, rows, (*MANIFEST_COLUMNS, *FACE_COLUMNS, *EYE_COLUMNS))
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    config, clips = _read(options)
+    with Fingerprints(None if options.rehash else FINGERPRINTS) as fingerprints:
+        plan = plan_units(clips, config, fingerprints)
+    answer: dict[str, Any] = {stage: Counter() for stage in STAGES}
+    causes = []
+    for unit in plan:
+        for clip in unit.wanted["clips"]:
+            state = "fresh" if unit.is_fresh else "missing" if unit.made is None else "stale"
+            if unit.is_fresh and unit.made is not None and unit.made["states"][clip]["state"] == "failed":
+                state = "failed"
+            answer[unit.stage][state] += 1
+        if not unit.is_fresh:
+            old = None if unit.made is None else unit.made["record"]
+            causes += [f"{unit.stage} of {unit.participant}: {cause}" for cause in explain(old, unit.wanted)]
+    if options.json:
+        print(json.dumps({"stages": answer, "why": causes}, indent=1))
+    else:
+        states = ("fresh", "stale", "missing", "failed")
+        table = Table("stage", *states, title=f"{len(clips)} clips")
+        for stage, counts in answer.items():
+            table.add_row(stage, *(str(counts[state]) for state in states))
+        Console().print(table)
+        if options.why:
+            print("\n".join(causes) or "nothing is stale")
+    return 1 if causes else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from smad_features.cache import CacheError, read_unit, verify_cache
+
+    _, clips = _read(options)
+    damage = []
+    for files in _unit_files(clips).values():
+        for path in files.values():
+            try:
+                if path.exists():
+                    read_unit(path)
+            except CacheError as error:
+                damage.append(str(error))
+    cache = RESULTS / "cache.zarr"
+    if cache.exists():
+        mend = "delete results/cache.json and run the workflow again"
+        damage += [f"{sentence}; to mend it, {mend}" for sentence in verify_cache(cache)]
+    print("\n".join(damage) or "every checksum is right")
+    return 1 if damage else 0
+
+
+def _read(options: argparse.Namespace) -> tuple[dict[str, Any], list[Clip]]:
+    config = load_config(options.configfile)
+    return config, read_clips(Path(config["clips"]))
+
+
+def _unit_files(clips: Sequence[Clip]) -> dict[str, dict[str, Path]]:
+    """Stage -> participant -> file."""
+    return {stage: {p: unit_path(stage, p) for p in by_participant(clips)} for stage in STAGES}
+
+
+def _manifest() -> list[dict[str, str]]:
+    import csv
+
+    with (RESULTS / "clips.tsv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""How much of a clip to believe: one row a clip, from what the stages noted while they made it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from smad_features.atomic import written_whole
+from smad_features.freshness import read_unit_attributes
+from smad_features.manifest import Clip
+
+MANIFEST_COLUMNS = ("clip", "participant", "status", "reason", "face", "eye")
+FACE_COLUMNS = (
+    "face_found", "face_score", "face_size", "faces",
+    "codec", "width", "height", "video_fps", "frames_declared", "frames_listed", "rotation", "decode_errors",
+)  # fmt: skip
+EYE_COLUMNS = (
+    "eye_rate", "eye_observed", "gaze_observed", "eye_longest_gap", "eye_cover", "blinks", "one_eye", "interpolated",
+    "gaze_off_stimulus", "gaze_source", "screen_assumed",
+)  # fmt: skip
+
+
+def list_clips(
+    clips: Sequence[Clip], *, faces: dict[str, Path], eyes: dict[str, Path], on_bad_clip: str
+) -> list[dict[str, Any]]:
+    """The manifest: each clip with its status (ok | quarantined), reason, and the state of its modalities.
+
+    Parameters
+    ----------
+    faces, eyes
+        The unit file of each participant.
+    on_bad_clip
+        quarantine = a failed modality takes the clip out; keep = it stays, flagged; fail = it raises.
+
+    Raises
+    ------
+    ValueError
+        A clip failed, under ``fail``.
+    """
+    rows = []
+    units = {p: (_attributes(faces[p]), _attributes(eyes[p])) for p in {clip.participant for clip in clips}}
+    for clip in clips:
+        face, eye = (unit["states"][clip.clip] for unit in units[clip.participant])
+        reason = "; ".join(state["reason"] for state in (face, eye) if state["state"] == "failed")
+        status = "quarantined" if reason and on_bad_clip == "quarantine" else "ok"
+        row = [clip.clip, clip.participant, status, reason, face["state"], eye["state"]]
+        rows.append(dict(zip(MANIFEST_COLUMNS, row, strict=True)) | ({} if clip.fold is None else {"fold": clip.fold}))
+    failed = [f"clip {row['clip']}: {row['reason']}" for row in rows if row["reason"]]
+    if failed and on_bad_clip == "fail":
+        raise ValueError("clips cannot be used, and `on_bad_clip` is fail:\n" + "\n".join(failed))
+    return rows
+
+
+def quality_rows(
+    manifest: Sequence[dict[str, Any]], *, faces: dict[str, Path], eyes: dict[str, Path]
+) -> list[dict[str, Any]]:
+    """The quality table: the manifest's rows with what each stage noted; absent = nothing to say."""
+    units = {p: (_attributes(faces[p]), _attributes(eyes[p])) for p in {row["participant"] for row in manifest}}
+    rows = []
+    for row in manifest:
+        face, eye = (unit["quality"][row["clip"]] for unit in units[row["participant"]])
+        rows.append({column: row[column] for column in MANIFEST_COLUMNS} | face | eye)
+    return rows
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Write rows as TSV, whole or not at all; None, absent and NaN become empty cells."""
+    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_cell(row.get(column)) for column in columns])
+
+
+def _cell(value: Any) -> Any:
+    if value is None or value != value:  # NaN is the one value that is not equal to itself
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    found = read_unit_attributes(path)
+    if found is None:
+        raise FileNotFoundError(f"{path}: not a whole unit; delete it and run the workflow again")
+    return found

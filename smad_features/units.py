@@ -1,0 +1,177 @@
+"""One participant's unit of a stage: made clip by clip, and what has not changed is taken over from the old one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smad_features import schema
+from smad_features.cache import CacheError, Unit, read_unit, write_unit
+from smad_features.freshness import STAGES, Fingerprints, clip_record, common_record, digest_of, read_unit_attributes
+from smad_features.manifest import Clip
+from smad_features.model_files import find_model
+
+Arrays = dict[str, np.ndarray]
+Quality = dict[str, Any]
+
+
+class StaleKeyError(RuntimeError):
+    """A source changed between the planning of a job and its end."""
+
+
+def make_faces(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, root: Path, key: str | None) -> None:
+    """Write the unit of one participant's face crops to ``output``.
+
+    Parameters
+    ----------
+    clips
+        All clips of the participant.
+    root
+        Folder that paths in messages are relative to: the table's.
+    key
+        The digest that this unit was planned under; None = do not compare.
+
+    Raises
+    ------
+    ModelFileError
+        No model file.
+    StaleKeyError
+        A source changed meanwhile.
+    """
+    from smad_features.faces import FaceFinder, extract_faces
+    from smad_features.video import VideoError, read_frames
+
+    settings = config["face"]
+    specs = schema.face_arrays(frames=settings["frames"], size=settings["size"])
+    if settings["align"] == "none":
+        opened: Any = nullcontext()
+    else:
+        model = find_model(settings["model"], given=settings["model_file"])
+        opened = FaceFinder(model, min_score=settings["min_score"], tiles=settings["range"] == "auto")
+    with opened as finder:
+
+        def make(clip: Clip, source: Path) -> tuple[Arrays, Quality]:
+            frames = read_frames(source, count=settings["frames"], start=clip.start, end=clip.end, **config["video"])
+            arrays, quality = extract_faces(frames, finder, settings)
+            return arrays, quality | frames.facts
+
+        _make("faces", clips, config, output, specs=specs, make=make, useless=VideoError, root=root, key=key)
+
+
+def make_eyes(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, root: Path, key: str | None) -> None:
+    """Write the unit of one participant's eye movement and gaze to ``output``. The rest as `make_faces`."""
+    from smad_features.eyes import resample
+    from smad_features.recordings import RecordingError, read_recording
+
+    settings = config["eye"]
+    channels = schema.CHANNELS[settings["channels"]]
+    specs = schema.eye_arrays(steps=settings["steps"], channels=len(channels))
+
+    def make(clip: Clip, source: Path) -> tuple[Arrays, Quality]:
+        resampled = resample(
+            read_recording(source),
+            start=clip.start,
+            end=clip.end,
+            offset=settings["offset"],
+            steps=settings["steps"],
+            channels=channels,
+            method=settings["method"],
+            max_gap=settings["max_gap"],
+            screen=tuple(settings["screen"]),
+            seed=settings["seed"] + zlib.crc32(clip.clip.encode()),
+        )
+        return {name: resampled[name] for name in specs}, resampled["quality"]
+
+    _make("eyes", clips, config, output, specs=specs, make=make, useless=RecordingError, root=root, key=key)
+
+
+def _make(
+    stage_name: str,
+    clips: Sequence[Clip],
+    config: dict[str, Any],
+    output: Path,
+    *,
+    specs: dict[str, schema.Array],
+    make: Callable[[Clip, Path], tuple[Arrays, Quality]],
+    useless: type[ValueError],
+    root: Path,
+    key: str | None,
+) -> None:
+    stage = STAGES[stage_name]
+    common = common_record(stage, config)
+    old = _old_unit(output, common)
+    read_anew = Fingerprints(None)  # what was read is what counts, not what is remembered of it
+    arrays = {name: spec.empty(len(clips)) for name, spec in specs.items()}
+    states: dict[str, dict[str, str]] = {}
+    quality: dict[str, Quality] = {}
+    records: dict[str, Any] = {}
+    for row, clip in enumerate(clips):
+        records[clip.clip] = clip_record(stage, clip, read_anew)
+        if old is not None and old.record["clips"].get(clip.clip) == records[clip.clip]:
+            place = old.clips.index(clip.clip)
+            made: Arrays | None = {name: old.arrays[name][place] for name in specs}
+            states[clip.clip], quality[clip.clip] = old.states[clip.clip], old.quality[clip.clip]
+            how = "unchanged, taken over"
+        else:
+            made, states[clip.clip], quality[clip.clip] = _make_clip(clip, stage.file_column, make, useless, root)
+            if clip_record(stage, clip, read_anew) != records[clip.clip]:
+                raise StaleKeyError(f"clip {clip.clip}: its {stage.file_column} changed while it was read; run again")
+            how = states[clip.clip]["reason"] or states[clip.clip]["state"]
+        if made is not None:
+            schema.check_clip(clip.clip, made, specs)
+            for name in specs:
+                arrays[name][row] = made[name]
+        print(f"{stage_name}: {clip.clip}: {how}", file=sys.stderr)
+    record = {"stage": stage.name, "participant": clips[0].participant, **common, "clips": records}
+    if key is not None and digest_of(record) != key:
+        raise StaleKeyError(
+            f"participant {clips[0].participant}: a source, setting or library is not what it was when this run began;"
+            " run again"
+        )
+    write_unit(output, Unit(clips[0].participant, [c.clip for c in clips], arrays, states, quality, record), specs)
+
+
+def _make_clip(
+    clip: Clip,
+    column: str,
+    make: Callable[[Clip, Path], tuple[Arrays, Quality]],
+    useless: type[ValueError],
+    root: Path,
+) -> tuple[Arrays | None, dict[str, str], Quality]:
+    """Arrays, state and quality of one clip. Only what is wrong with the file itself becomes its state."""
+    source: Path | None = getattr(clip, column)
+    if source is None:
+        return None, {"state": "missing", "reason": ""}, {}
+    try:
+        arrays, quality = make(clip, source)
+    except FileNotFoundError:
+        reason = "no such file"
+    except PermissionError:
+        reason = "the file may not be read (permission denied)"
+    except useless as error:
+        reason = str(error).removeprefix(f"{source.name}: ")
+    except Exception as error:
+        error.add_note(f"This happened at clip {clip.clip}, {column} {source}; it says nothing about the clip itself.")
+        raise
+    else:
+        return arrays, {"state": "ok", "reason": ""}, quality
+    return None, {"state": "failed", "reason": f"{column} {os.path.relpath(source, root)}: {reason}"}, {}
+
+
+def _old_unit(path: Path, common: dict[str, Any]) -> Unit | None:
+    """The unit that stands there, if its clips may be taken over: made with the same settings, code and libraries."""
+    found = read_unit_attributes(path)
+    if found is None or {key: found["record"].get(key) for key in common} != common:
+        return None
+    try:
+        return read_unit(path)
+    except CacheError as error:
+        print(f"{error}: nothing is taken over from it", file=sys.stderr)
+        return None

@@ -1,0 +1,211 @@
+"""The command line of smad-models: one command a stage, each what the workflow's rule of that name runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path("results")
+TASKS = ("emotion", "valence", "arousal", "intensity")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 = done. What the user can mend is said in one sentence, without a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"smad-models {options.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="smad-models", description=sys.modules["smad_models"].__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    def path(
+        sub: argparse.ArgumentParser, name: str, default: Path | None, text: str, *, required: bool = False
+    ) -> None:
+        shown = "" if default is None else f"; default: {default}"
+        sub.add_argument(f"--{name}", type=Path, default=default, required=required, help=text + shown)
+
+    def computing(sub: argparse.ArgumentParser) -> None:
+        path(sub, "cache", RESULTS / "cache.zarr", "the packed cache")
+        path(sub, "folds", RESULTS / "folds.tsv", "who is tested in which fold")
+        path(sub, "key", None, "key file: the digest of all else that the result depends on")
+        sub.add_argument("--threads", type=int, default=None, help="processor threads; default: all")
+        sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+
+    sub = command("folds", _folds, "divide the participants into folds, once; later runs only add and remove")
+    path(sub, "manifest", RESULTS / "clips.tsv", "clips with their status")
+    path(sub, "labels", None, "labels, to balance emotions when the folds are first made")
+    path(sub, "output", RESULTS / "folds.tsv", "table of folds")
+    sub.add_argument("--count", type=int, default=5)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--renew", action="store_true", help="make them anew: results are no longer comparable")
+
+    sub = command("embed-faces", _embed_faces, "compute the features of a frozen face backbone once, for one fold")
+    sub.add_argument("--fold", type=int, required=True)
+    sub.add_argument("--seed", type=int, default=0)
+    path(sub, "backbone", None, "state dict of an ImageNet ResNet-18; without it, random weights")
+    path(sub, "output", None, "safetensors file", required=True)
+    computing(sub)
+
+    sub = command("train", _train, "train MAQT for one task on all folds but one")
+    sub.add_argument("--task", choices=TASKS, required=True)
+    sub.add_argument("--fold", type=int, required=True, help="the fold that is left out")
+    sub.add_argument("--emotions", required=True, help="the classes in order, separated by commas")
+    sub.add_argument("--epochs", type=int, default=200)
+    sub.add_argument("--batch-size", type=int, default=16)
+    sub.add_argument("--learning-rate", type=float, default=1e-4)
+    sub.add_argument("--weight-decay", type=float, default=5e-4)
+    sub.add_argument("--seed", type=int, default=0)
+    path(sub, "labels", Path("config/labels.tsv"), "labels")
+    path(sub, "backbone", None, "state dict of an ImageNet ResNet-18; without it, random weights")
+    path(sub, "face-features", None, "what embed-faces made: the face backbone stays frozen")
+    path(sub, "output", None, "safetensors file", required=True)
+    computing(sub)
+
+    sub = command("predict", _predict, "predict every clip with the checkpoint that has not seen its participant")
+    sub.add_argument("--task", choices=TASKS, required=True)
+    sub.add_argument("--emotions", required=True, help="the classes in order, separated by commas")
+    sub.add_argument("--batch-size", type=int, default=32)
+    path(sub, "checkpoints", RESULTS / "checkpoints", "folder with {task}/fold{k}.safetensors")
+    path(sub, "output", None, "parquet file", required=True)
+    computing(sub)
+
+    sub = command("score", _score, "score predictions, or print the scoreboard of scores made before")
+    sub.add_argument("--task", choices=TASKS)
+    sub.add_argument("--emotions", help="the classes in order, separated by commas")
+    path(sub, "predictions", None, "parquet file of one task")
+    path(sub, "labels", Path("config/labels.tsv"), "labels")
+    path(sub, "folds", RESULTS / "folds.tsv", "who is tested in which fold")
+    path(sub, "key", None, "key file: the digest of all else that the result depends on")
+    path(sub, "output", None, "JSON file of one task")
+    sub.add_argument("--table", type=Path, help="write scores.tsv from the JSON files named by --show")
+    sub.add_argument("--show", type=Path, nargs="+", metavar="JSON", help="print the scoreboard of these")
+
+    sub = command("report", _report, "write one self-contained page of scores and quality")
+    sub.add_argument("--tasks", required=True, help="separated by commas")
+    path(sub, "results", RESULTS, "the folder of results")
+    path(sub, "labels", Path("config/labels.tsv"), "labels")
+    path(sub, "settings", None, "the configuration, as JSON")
+    path(sub, "output", RESULTS / "report.html", "the page")
+    return parser
+
+
+def _folds(options: argparse.Namespace) -> None:
+    from smad_models.folds import update_folds
+
+    rows = update_folds(
+        manifest=options.manifest,
+        labels=options.labels,
+        output=options.output,
+        count=options.count,
+        seed=options.seed,
+        renew=options.renew,
+    )
+    print(f"{options.output}: {len(rows)} clips in {options.count} folds")
+
+
+def _embed_faces(options: argparse.Namespace) -> None:
+    from smad_models.train import embed_faces
+
+    names = ("fold", "cache", "folds", "output", "seed", "backbone", "device")
+    print(embed_faces(**_chosen(options, names), key=_computing(options)))
+
+
+def _train(options: argparse.Namespace) -> None:
+    from smad_models.train import TrainOptions, train_fold
+
+    recipe = _chosen(options, [f.name for f in fields(TrainOptions) if hasattr(options, f.name)])
+    names = ("task", "fold", "cache", "labels", "folds", "output", "face_features", "backbone", "device")
+    how = train_fold(
+        **_chosen(options, names),
+        emotions=options.emotions.split(","),
+        options=TrainOptions(**recipe),
+        key=_computing(options),
+    )
+    print(f"{options.task}, fold {options.fold}: {how}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from smad_models.predict import predict_task
+
+    names = ("task", "cache", "folds", "checkpoints", "output", "batch_size", "device")
+    how = predict_task(**_chosen(options, names), emotions=options.emotions.split(","), key=_computing(options))
+    print(f"{options.task}: {how}")
+
+
+def _score(options: argparse.Namespace) -> None:
+    from smad_models import score
+
+    if options.show:
+        scores = [json.loads(path.read_text()) for path in options.show]
+        if options.table:
+            score.write_scores_table(options.show, options.table)
+        score.print_scoreboard(scores)
+        return
+    absent = [n for n in ("task", "emotions", "predictions", "output") if getattr(options, n) is None]
+    if absent:
+        raise ValueError(f"want --show, or all of --task --emotions --predictions --output; --{absent[0]} is absent")
+    names = ("task", "predictions", "labels", "folds", "output")
+    score.score_task(**_chosen(options, names), emotions=options.emotions.split(","), key=_key(options))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from smad_models.report import library_versions, write_report
+
+    settings: dict[str, Any] = json.loads(options.settings.read_text()) if options.settings else {}
+    shown = settings.get("report", {})
+    tasks = options.tasks.split(",")
+    write_report(
+        scores=[options.results / "scores" / f"{task}.json" for task in tasks],
+        predictions=[options.results / "predictions" / f"{task}.parquet" for task in tasks],
+        labels=options.labels,
+        manifest=options.results / "clips.tsv",
+        quality=options.results / "quality.tsv",
+        cache_json=options.results / "cache.json",
+        cache=options.results / "cache.zarr",
+        output=options.output,
+        settings=settings,
+        versions=library_versions(),
+        show_clips=shown.get("show_clips", False),
+        show_faces=shown.get("show_faces", False),
+        synthetic=shown.get("synthetic", False),
+        **({"title": shown["title"]} if shown.get("title") else {}),
+    )
+    print(options.output)
+
+
+def _chosen(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
+
+
+def _computing(options: argparse.Namespace) -> str:
+    """Bound the threads, and read the key."""
+    import torch
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    return _key(options)
+
+
+def _key(options: argparse.Namespace) -> str:
+    """The digest in the key file; empty = none was handed over."""
+    return "" if options.key is None else options.key.read_text().split()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+# clips.tsv -> faces and eyes (a job a participant each) -> manifest, quality, packed cache.
+
+
+rule extract_faces:
+    input:
+        unit_key("faces"),
+    output:
+        update("results/faces/{participant}.zarr.zip"),
+    log:
+        "logs/extract_faces/{participant}.log",
+    threads: 1
+    resources:
+        mem_mb=1500,
+    shell:
+        "smad-features faces {wildcards.participant} --configfile {SETTINGS} --key {input} --threads {threads}"
+        " --output {output} > {log} 2>&1"
+
+
+rule resample_eyes:
+    input:
+        unit_key("eyes"),
+    output:
+        update("results/eyes/{participant}.zarr.zip"),
+    log:
+        "logs/resample_eyes/{participant}.log",
+    threads: 1
+    resources:
+        mem_mb=500,
+    shell:
+        "smad-features eyes {wildcards.participant} --configfile {SETTINGS} --key {input} --threads {threads}"
+        " --output {output} > {log} 2>&1"
+
+
+rule list_clips:
+    input:
+        expand("results/{stage}/{participant}.zarr.zip", stage=["faces", "eyes"], participant=PARTICIPANTS),
+        stage_key("list_clips", clips=CLIP_TABLE, on_bad_clip=CONFIG["on_bad_clip"]),
+    output:
+        "results/clips.tsv",
+    log:
+        "logs/list_clips.log",
+    shell:
+        "smad-features list-clips --configfile {SETTINGS} --output {output} > {log} 2>&1"
+
+
+rule quality:
+    input:
+        expand("results/{stage}/{participant}.zarr.zip", stage=["faces", "eyes"], participant=PARTICIPANTS),
+        "results/clips.tsv",
+        stage_key("quality", modules=["smad_features.quality"]),
+    output:
+        "results/quality.tsv",
+    log:
+        "logs/quality.log",
+    shell:
+        "smad-features quality --configfile {SETTINGS} --output {output} > {log} 2>&1"
+
+
+rule pack:
+    input:
+        expand("results/{stage}/{participant}.zarr.zip", stage=["faces", "eyes"], participant=PARTICIPANTS),
+        "results/clips.tsv",
+        pack_key,
+    output:
+        update("results/cache.json"),
+    log:
+        "logs/pack.log",
+    threads: 4
+    resources:
+        mem_mb=2000,
+    shell:
+        "smad-features pack --configfile {SETTINGS} --threads {threads} > {log} 2>&1"

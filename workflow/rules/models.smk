@@ -1,0 +1,106 @@
+# cache -> folds -> train (task, fold) -> predict (task).
+
+EMOTIONS = ",".join(CONFIG["emotions"])
+MODEL_MODULES = [f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints")]
+IS_FROZEN = CONFIG["train"]["freeze_face"]
+LABELS_OPTION = "" if CONFIG["labels"] is None else f"--labels {CONFIG['labels']}"
+BACKBONE = CONFIG["train"]["backbone"]
+BACKBONE_CONTENT = freshness.Fingerprints(None).of(Path(BACKBONE)) if BACKBONE else None
+TARGETS = {task: manifest.targets_of(LABELS or {}, task) for task in CONFIG["tasks"]}
+
+# Labels balance the folds when they are first made, and never again: so they are no input.
+FOLDS_KEY = stage_key("folds", clips=CLIP_TABLE, folds=CONFIG["folds"], modules=["smad_models.folds"])
+EMBED_KEY = stage_key(
+    "embed_faces",
+    seed=CONFIG["train"]["seed"],
+    backbone=BACKBONE_CONTENT,
+    modules=[*MODEL_MODULES, "smad_models.train"],
+    libraries=["torch"],
+)
+TRAIN_KEY = stage_key(
+    "train/{task}",
+    settings={**CONFIG["train"], "backbone": BACKBONE_CONTENT},
+    targets=lambda wildcards: TARGETS[wildcards.task],
+    emotions=CONFIG["emotions"],
+    modules=[*MODEL_MODULES, "smad_models.train", "smad_models.folds"],
+    libraries=["torch"],
+)
+PREDICT_KEY = stage_key(
+    "predict",
+    emotions=CONFIG["emotions"],
+    modules=[*MODEL_MODULES, "smad_models.predict"],
+    libraries=["torch"],
+)
+
+
+rule make_folds:
+    input:
+        manifest="results/clips.tsv",
+        key=FOLDS_KEY,
+    output:
+        update("results/folds.tsv"),
+    log:
+        "logs/make_folds.log",
+    params:
+        options=options(CONFIG["folds"]),
+    shell:
+        "smad-models folds --manifest {input.manifest} {LABELS_OPTION} {params.options} --output {output} > {log} 2>&1"
+
+
+rule embed_faces:
+    input:
+        cache="results/cache.json",
+        folds="results/folds.tsv",
+        key=EMBED_KEY,
+    output:
+        update("results/face_features/fold{fold}.safetensors"),
+    log:
+        "logs/embed_faces/fold{fold}.log",
+    params:
+        options=options({"seed": CONFIG["train"]["seed"], "backbone": BACKBONE}),
+    threads: 1
+    resources:
+        mem_mb=3000,
+    shell:
+        "smad-models embed-faces --fold {wildcards.fold} --folds {input.folds} --key {input.key} --threads {threads}"
+        " {params.options} --output {output} > {log} 2>&1"
+
+
+rule train_model:
+    input:
+        cache="results/cache.json",
+        folds="results/folds.tsv",
+        key=TRAIN_KEY,
+        face_features="results/face_features/fold{fold}.safetensors" if IS_FROZEN else [],
+    output:
+        update("results/checkpoints/{task}/fold{fold}.safetensors"),
+    log:
+        "logs/train_model/{task}/fold{fold}.log",
+    params:
+        options=options({k: v for k, v in CONFIG["train"].items() if k != "freeze_face"}),
+        face_features="--face-features results/face_features/fold{fold}.safetensors" if IS_FROZEN else "",
+    threads: 1 if IS_FROZEN else 8
+    resources:
+        mem_mb=4000,
+    shell:
+        "smad-models train --task {wildcards.task} --fold {wildcards.fold} --emotions {EMOTIONS} {LABELS_OPTION}"
+        " --folds {input.folds} --key {input.key} --threads {threads} {params.options} {params.face_features}"
+        " --output {output} > {log} 2>&1"
+
+
+rule predict:
+    input:
+        checkpoints=expand(f"{CHECKPOINTS}/{{{{task}}}}/fold{{fold}}.safetensors", fold=FOLDS),
+        cache="results/cache.json",
+        folds="results/folds.tsv",
+        key=PREDICT_KEY,
+    output:
+        update("results/predictions/{task}.parquet"),
+    log:
+        "logs/predict/{task}.log",
+    threads: 1
+    resources:
+        mem_mb=3000,
+    shell:
+        "smad-models predict --task {wildcards.task} --emotions {EMOTIONS} --checkpoints {CHECKPOINTS}"
+        " --folds {input.folds} --key {input.key} --threads {threads} --output {output} > {log} 2>&1"

@@ -1,0 +1,61 @@
+# predictions + labels -> scores -> one page. Without labels there is nothing to score.
+
+SCORES = expand("results/scores/{task}.json", task=CONFIG["tasks"])
+SCOREBOARD = [] if LABELS is None else ["results/scores.tsv", "results/report.html"]
+SCORE_KEY = stage_key(
+    "score/{task}",
+    targets=lambda wildcards: TARGETS[wildcards.task],
+    emotions=CONFIG["emotions"],
+    modules=["smad_models.score", "smad_models.tasks", "smad_models.folds"],
+    libraries=["scikit-learn", "scipy"],
+)
+REPORT_KEY = stage_key(
+    "report",
+    page=CONFIG["report"],
+    targets=TARGETS,
+    modules=["smad_models.report", "smad_models.charts"],
+    template=freshness.hash_file(freshness.module_folder("smad_models") / "report.html.jinja"),
+)
+
+
+rule score:
+    input:
+        predictions="results/predictions/{task}.parquet",
+        folds="results/folds.tsv",
+        key=SCORE_KEY,
+    output:
+        "results/scores/{task}.json",
+    log:
+        "logs/score/{task}.log",
+    shell:
+        "smad-models score --task {wildcards.task} --emotions {EMOTIONS} --predictions {input.predictions}"
+        " {LABELS_OPTION} --folds {input.folds} --key {input.key} --output {output} > {log} 2>&1"
+
+
+rule tabulate_scores:
+    input:
+        SCORES,
+    output:
+        report("results/scores.tsv", caption="../report/scores.rst", category="Scores"),
+    log:
+        "logs/tabulate_scores.log",
+    shell:
+        "smad-models score --show {input} --table {output} > {log} 2>&1"
+
+
+rule report:
+    input:
+        SCORES,
+        expand("results/predictions/{task}.parquet", task=CONFIG["tasks"]),
+        "results/clips.tsv",
+        "results/quality.tsv",
+        "results/cache.json",
+        key=REPORT_KEY,
+    output:
+        report("results/report.html", caption="../report/report.rst", category="Report"),
+    log:
+        "logs/report.log",
+    params:
+        tasks=",".join(CONFIG["tasks"]),
+    shell:
+        "smad-models report --tasks {params.tasks} {LABELS_OPTION} --settings {SETTINGS} --output {output} > {log} 2>&1"
