@@ -20,6 +20,7 @@ import numpy as np
 
 from smad_features import synthetic_faces as faces
 from smad_features import synthetic_recordings as recordings
+from smad_features import synthetic_videos as videos
 
 FILMS = 3
 
@@ -123,8 +124,8 @@ def write_demo_data(
     for film in range(FILMS):
         rng = np.random.default_rng([seed, 1, film])
         anchors = np.array(list(recordings.ANCHORS.values()))
-        frames = faces.film(film, anchors=anchors, seconds=seconds, rng=rng)
-        faces.write_video(folder / f"stimulus/film{film + 1}.mp4", frames, title=f"film {film + 1}")
+        frames = videos.film(film, anchors=anchors, seconds=seconds, rng=rng)
+        videos.write_video(folder / f"stimulus/film{film + 1}.mp4", frames, title=f"film {film + 1}")
     work = [[clip for clip in plan if clip.number == number] for number in range(participants)]
     write = partial(_write_participant, folder, seconds=seconds, seed=seed)
     if workers == 1:
@@ -194,7 +195,7 @@ def _write_participant(folder: Path, clips: Sequence[Clip], *, seconds: float, s
                 rng=face_rng,
             )
             frames = (faces.render(face, action, pose) for action, pose in zip(actions, poses, strict=True))
-            faces.write_video(folder / f"{clip.participant}/{clip.clip}.mp4", frames, title=clip.clip)
+            videos.write_video(folder / f"{clip.participant}/{clip.clip}.mp4", frames, title=clip.clip)
         if clip.with_eye:
             recordings.write_recording(
                 folder / f"{clip.participant}/{clip.clip}_eye.tsv",

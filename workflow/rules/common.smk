@@ -16,9 +16,7 @@ try:
     CONFIG = configuration.complete_config(dict(config))
     CLIPS = manifest.read_clips(Path(CONFIG["clips"]))
     LABELS = (
-        manifest.read_labels(
-            Path(CONFIG["labels"]), emotions=CONFIG["emotions"], clips={clip.clip for clip in CLIPS}
-        )
+        manifest.read_labels(Path(CONFIG["labels"]), emotions=CONFIG["emotions"], clips={clip.clip for clip in CLIPS})
         if CONFIG["labels"] is not None
         else None
     )
@@ -57,7 +55,7 @@ def begin_run():
         lock = freshness.hold_lock(SMAD / "lock")
     except BlockingIOError as error:
         raise WorkflowError(str(error)) from None
-    freshness.write_key(SETTINGS, freshness.canonical(CONFIG) + "\n")
+    freshness.write_key(SETTINGS, f"{freshness.canonical(CONFIG)}\n")
     return lock
 
 

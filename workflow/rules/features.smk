@@ -11,8 +11,10 @@ rule extract_faces:
     threads: 1
     resources:
         mem_mb=1500,
+    params:
+        settings=SETTINGS,
     shell:
-        "smad-features faces {wildcards.participant} --configfile {SETTINGS} --key {input} --threads {threads}"
+        "smad-features faces {wildcards.participant} --configfile {params.settings} --key {input} --threads {threads}"
         " --output {output} > {log} 2>&1"
 
 
@@ -26,8 +28,10 @@ rule resample_eyes:
     threads: 1
     resources:
         mem_mb=500,
+    params:
+        settings=SETTINGS,
     shell:
-        "smad-features eyes {wildcards.participant} --configfile {SETTINGS} --key {input} --threads {threads}"
+        "smad-features eyes {wildcards.participant} --configfile {params.settings} --key {input} --threads {threads}"
         " --output {output} > {log} 2>&1"
 
 
@@ -39,8 +43,10 @@ rule list_clips:
         "results/clips.tsv",
     log:
         "logs/list_clips.log",
+    params:
+        settings=SETTINGS,
     shell:
-        "smad-features list-clips --configfile {SETTINGS} --output {output} > {log} 2>&1"
+        "smad-features list-clips --configfile {params.settings} --output {output} > {log} 2>&1"
 
 
 rule quality:
@@ -52,8 +58,10 @@ rule quality:
         "results/quality.tsv",
     log:
         "logs/quality.log",
+    params:
+        settings=SETTINGS,
     shell:
-        "smad-features quality --configfile {SETTINGS} --output {output} > {log} 2>&1"
+        "smad-features quality --configfile {params.settings} --output {output} > {log} 2>&1"
 
 
 rule pack:
@@ -68,5 +76,7 @@ rule pack:
     threads: 4
     resources:
         mem_mb=2000,
+    params:
+        settings=SETTINGS,
     shell:
-        "smad-features pack --configfile {SETTINGS} --threads {threads} > {log} 2>&1"
+        "smad-features pack --configfile {params.settings} --threads {threads} > {log} 2>&1"

@@ -42,9 +42,10 @@ rule make_folds:
     log:
         "logs/make_folds.log",
     params:
+        labels=LABELS_OPTION,
         options=options(CONFIG["folds"]),
     shell:
-        "smad-models folds --manifest {input.manifest} {LABELS_OPTION} {params.options} --output {output} > {log} 2>&1"
+        "smad-models folds --manifest {input.manifest} {params.labels} {params.options} --output {output} > {log} 2>&1"
 
 
 rule embed_faces:
@@ -56,11 +57,11 @@ rule embed_faces:
         update("results/face_features/fold{fold}.safetensors"),
     log:
         "logs/embed_faces/fold{fold}.log",
-    params:
-        options=options({"seed": CONFIG["train"]["seed"], "backbone": BACKBONE}),
     threads: 1
     resources:
         mem_mb=3000,
+    params:
+        options=options({"seed": CONFIG["train"]["seed"], "backbone": BACKBONE}),
     shell:
         "smad-models embed-faces --fold {wildcards.fold} --folds {input.folds} --key {input.key} --threads {threads}"
         " {params.options} --output {output} > {log} 2>&1"
@@ -76,14 +77,16 @@ rule train_model:
         update("results/checkpoints/{task}/fold{fold}.safetensors"),
     log:
         "logs/train_model/{task}/fold{fold}.log",
-    params:
-        options=options({k: v for k, v in CONFIG["train"].items() if k != "freeze_face"}),
-        face_features="--face-features results/face_features/fold{fold}.safetensors" if IS_FROZEN else "",
     threads: 1 if IS_FROZEN else 8
     resources:
         mem_mb=4000,
+    params:
+        labels=LABELS_OPTION,
+        emotions=EMOTIONS,
+        options=options({k: v for k, v in CONFIG["train"].items() if k != "freeze_face"}),
+        face_features="--face-features results/face_features/fold{fold}.safetensors" if IS_FROZEN else "",
     shell:
-        "smad-models train --task {wildcards.task} --fold {wildcards.fold} --emotions {EMOTIONS} {LABELS_OPTION}"
+        "smad-models train --task {wildcards.task} --fold {wildcards.fold} --emotions {params.emotions} {params.labels}"
         " --folds {input.folds} --key {input.key} --threads {threads} {params.options} {params.face_features}"
         " --output {output} > {log} 2>&1"
 
@@ -101,6 +104,9 @@ rule predict:
     threads: 1
     resources:
         mem_mb=3000,
+    params:
+        emotions=EMOTIONS,
+        checkpoints=CHECKPOINTS,
     shell:
-        "smad-models predict --task {wildcards.task} --emotions {EMOTIONS} --checkpoints {CHECKPOINTS}"
+        "smad-models predict --task {wildcards.task} --emotions {params.emotions} --checkpoints {params.checkpoints}"
         " --folds {input.folds} --key {input.key} --threads {threads} --output {output} > {log} 2>&1"

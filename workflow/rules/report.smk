@@ -27,9 +27,12 @@ rule score:
         "results/scores/{task}.json",
     log:
         "logs/score/{task}.log",
+    params:
+        labels=LABELS_OPTION,
+        emotions=EMOTIONS,
     shell:
-        "smad-models score --task {wildcards.task} --emotions {EMOTIONS} --predictions {input.predictions}"
-        " {LABELS_OPTION} --folds {input.folds} --key {input.key} --output {output} > {log} 2>&1"
+        "smad-models score --task {wildcards.task} --emotions {params.emotions} --predictions {input.predictions}"
+        " {params.labels} --folds {input.folds} --key {input.key} --output {output} > {log} 2>&1"
 
 
 rule tabulate_scores:
@@ -56,6 +59,8 @@ rule report:
     log:
         "logs/report.log",
     params:
+        settings=SETTINGS,
+        labels=LABELS_OPTION,
         tasks=",".join(CONFIG["tasks"]),
     shell:
-        "smad-models report --tasks {params.tasks} {LABELS_OPTION} --settings {SETTINGS} --output {output} > {log} 2>&1"
+        "smad-models report --tasks {params.tasks} {params.labels} --settings {params.settings} --output {output} > {log} 2>&1"

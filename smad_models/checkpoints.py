@@ -1,0 +1,308 @@
+"""Weights on disk: our own files with all they need beside them, and the map to the published state dicts.
+
+A checkpoint is one safetensors file: the network's tensors under our names, its input statistics among them, and in the
+metadata what it is for, what it was trained on, and from which inputs it came. No pickle is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from smad_models.inputs import Convention
+from smad_models.maqt import Maqt, Variant
+from smad_models.resnet import ResNet18
+from smad_models.tasks import find_task
+
+# Our module -> the published one. `e`, `v`, `a`, `l` are the published names' leftovers: in projections v is the face,
+# in LSTMs it is the gaze.
+_PUBLISHED_MODULES = {
+    "face_backbone": "subnet.f_extractor",
+    "eye_lstm": "subnet.e_lstm",
+    "gaze_lstm": "subnet.v_lstm",
+    "face_projection": "proj_v1",
+    "specific.face": "specific_projection_v.0",
+    "specific.eye": "specific_projection_a.0",
+    "specific.gaze": "specific_projection_l.0",
+    "invariant": "invariant_projection.0",
+    "discriminator": "distriminator.0",
+    "fusion.source_position": "transformer.pos_embedding_s",
+    "fusion.target_position": "transformer.pos_embedding_t",
+    **{
+        f"fusion.layers.{i}.{ours}": f"transformer.CrossTransformerEncoder.layers.{i}.{published}"
+        for i in range(2)
+        for ours, published in {
+            "attention.norm_query": "0.norm_q",
+            "attention.norm_key": "0.norm_k",
+            "attention.norm_value": "0.norm_v",
+            "attention.to_query": "0.fn.to_q",
+            "attention.to_key": "0.fn.to_k",
+            "attention.to_value": "0.fn.to_v",
+            "attention.to_out": "0.fn.to_out.0",
+            "feed_forward.norm": "1.norm",
+            "feed_forward.inner": "1.fn.net.0",
+            "feed_forward.outer": "1.fn.net.3",
+        }.items()
+    },
+}
+_PUBLISHED_HEADS: dict[Variant, dict[str, str]] = {
+    "va": {"value_head": "cls_head"},
+    "discrete": {"emotion_head": "cls_head"},
+    "intensity": {"emotion_head": "cls_head_e.0", "intensity_head": "cls_head_in.0"},
+}
+# In the published files, and never called by the published network.
+UNUSED = (
+    "subnet.f_extractor.fc.weight",
+    "subnet.f_extractor.fc.bias",
+    "subnet.classifier.weight",
+    "subnet.classifier.bias",
+)
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a checkpoint says of itself, beside its tensors."""
+
+    task: str
+    fold: int
+    variant: Variant
+    convention: Convention
+    emotions: tuple[str, ...]  # in the order of the logits
+    channels: tuple[str, ...]  # of the eye sequences, in their order
+    frames: int
+    steps: int
+    size: int  # side of a face crop in pixels
+    cache_version: int
+    participants: tuple[str, ...]  # it was trained on; empty = unknown (an imported one)
+    record: dict[str, Any]  # digests of all it came from
+    history: dict[str, list[float]]  # mean training losses, an epoch an entry
+
+
+def published_names(model: Maqt) -> dict[str, str]:
+    """Our name of each tensor -> its published key; the input statistics have none."""
+    modules = _PUBLISHED_MODULES | _PUBLISHED_HEADS[model.variant]
+    names = {}
+    for name in model.state_dict():
+        if name.startswith("inputs."):
+            continue
+        ours = next(module for module in modules if name == module or name.startswith(module + "."))
+        names[name] = modules[ours] + name[len(ours) :]
+    return names
+
+
+def load_published(model: Maqt, state: Mapping[str, Tensor]) -> None:
+    """Load a published state dict into ``model``, which keeps its input statistics; the unused tensors may be there.
+
+    Raises
+    ------
+    ValueError
+        Naming the keys, if any is missing or unknown, or a shape differs.
+    """
+    names = published_names(model)
+    keys = {published: ours for ours, published in names.items()}
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("inputs.")}
+    theirs = {keys.get(key, key): tensor for key, tensor in state.items() if key not in UNUSED}
+    load_tensors(model, own | theirs, source="published state dict", names=names)
+
+
+def to_published(model: Maqt) -> dict[str, Tensor]:
+    """The model's tensors under their published keys, without the four unused ones."""
+    state = model.state_dict()
+    return {published: state[ours] for ours, published in published_names(model).items()}
+
+
+def read_published(path: Path) -> dict[str, Tensor]:
+    """A published ``.pth`` file's state dict, on the CPU and without running any pickled code.
+
+    Raises
+    ------
+    ValueError
+        If the file is no state dict; files of two bytes are in public circulation.
+    """
+    if path.stat().st_size < 1024:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes cannot be a checkpoint; the upload was destroyed")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ValueError(f"{path}: want a plain state dict of tensors, got {type(state).__name__}")
+    return state
+
+
+def import_published(
+    source: Path,
+    output: Path,
+    *,
+    task: str,
+    fold: int,
+    emotions: Sequence[str],
+    channels: Sequence[str],
+    participants: Sequence[str] = (),
+) -> None:
+    """Turn a published ``.pth`` file into a checkpoint of ours, under the `published` input convention.
+
+    ``emotions`` names its logits in their order, which no published file says; ``participants`` are those it was
+    trained on, if known: without them no prediction can be kept from a participant that it has seen.
+    """
+    variant = find_task(task).variant
+    model = Maqt(variant, convention="published", emotions=len(emotions), channels=len(channels))
+    load_published(model, read_published(source))
+    meta = Meta(
+        task=task,
+        fold=fold,
+        variant=variant,
+        convention="published",
+        emotions=tuple(emotions),
+        channels=tuple(channels),
+        frames=8,
+        steps=32,
+        size=112,
+        cache_version=1,
+        participants=tuple(participants),
+        record={"imported": source.name, "sha256": digest_file(source)},
+        history={},
+    )
+    save_checkpoint(output, model, meta)
+
+
+def load_backbone(backbone: ResNet18, source: Path) -> None:
+    """Load ImageNet weights, a ``.pth`` or ``.safetensors`` state dict, whose classifier is dropped.
+
+    Raises
+    ------
+    ValueError
+        If they are not those of a ResNet-18; the message names the keys.
+    """
+    state = read_tensors(source) if source.suffix == ".safetensors" else read_published(source)
+    # Files from before 2018 lack the counters, which nothing here reads.
+    counters = {key: x for key, x in backbone.state_dict().items() if key.endswith("num_batches_tracked")}
+    kept = {key: x for key, x in state.items() if not key.startswith("fc.")}
+    load_tensors(backbone, counters | kept, source=str(source))
+
+
+def digest_file(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_value(value: Any) -> str:
+    """The sha256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def load_tensors(
+    module: torch.nn.Module, state: Mapping[str, Tensor], *, source: str, names: Mapping[str, str] | None = None
+) -> None:
+    """Load ``state`` strictly, or raise ValueError naming ``source`` and what is missing, unknown or misshapen.
+
+    ``names`` says under which name a key stands in the source, where that differs.
+    """
+    wanted = module.state_dict()
+    names = names or {}
+    faults = [f"{names.get(key, key)} is missing" for key in wanted if key not in state]
+    faults += [f"{key} is unknown" for key in state if key not in wanted]
+    faults += [
+        f"{names.get(key, key)} has shape {tuple(state[key].shape)}, want {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 8} more" if len(faults) > 8 else ""
+        raise ValueError(f"{source} does not fit: {'; '.join(faults[:8])}{more}")
+    module.load_state_dict(dict(state))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a safetensors file whole or not at all; metadata values are stored as JSON, each under its key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(
+            {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()},
+            draft,
+            metadata={key: json.dumps(value, sort_keys=True) for key, value in metadata.items()},
+        )
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a safetensors file of ours, without its tensors.
+
+    Raises
+    ------
+    ValueError
+        If the file is none of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return {key: json.loads(value) for key, value in metadata.items()}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a checkpoint of this project: {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, on the CPU."""
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - the file is no dict
+
+
+def save_checkpoint(path: Path, model: Maqt, meta: Meta) -> None:
+    """Write ``model`` and ``meta`` to ``path``, whole or not at all."""
+    write_tensors(path, model.state_dict(), asdict(meta))
+
+
+def read_meta(path: Path) -> Meta:
+    """What the checkpoint at ``path`` says of itself, without loading it.
+
+    Raises
+    ------
+    ValueError
+        If the file is no checkpoint of ours, or lacks part of what one must say.
+    """
+    metadata = read_metadata(path)
+    missing = [field.name for field in fields(Meta) if field.name not in metadata]
+    if missing:
+        raise ValueError(f"{path}: not a checkpoint of this project: its metadata lack {', '.join(missing)}")
+    known = {field.name: metadata[field.name] for field in fields(Meta)}
+    lists = {name: tuple(known[name]) for name in ("emotions", "channels", "participants")}
+    return Meta(**(known | lists))
+
+
+def load_checkpoint(path: Path) -> tuple[Maqt, Meta]:
+    """The network at ``path`` in evaluation mode on the CPU, and what it says of itself.
+
+    Raises
+    ------
+    ValueError
+        If the file is no checkpoint of ours, or its tensors do not fit the network that it describes.
+    """
+    meta = read_meta(path)
+    model = build_model(meta)
+    load_tensors(model, read_tensors(path), source=str(path))
+    return model.eval(), meta
+
+
+def build_model(meta: Meta) -> Maqt:
+    """The network that ``meta`` describes, with random weights."""
+    return Maqt(
+        meta.variant,
+        convention=meta.convention,
+        emotions=len(meta.emotions),
+        channels=len(meta.channels),
+        frames=meta.frames,
+        steps=meta.steps,
+    )

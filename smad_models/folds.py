@@ -1,0 +1,251 @@
+"""Folds that keep every participant on one side, made once and then kept: they define the benchmark."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+COLUMNS = ("clip", "participant", "fold")
+
+
+class Row(NamedTuple):
+    """One clip's place: the fold (1..K) in which it is tested, and never trained on."""
+
+    clip: str
+    participant: str
+    fold: int
+
+
+def check_disjoint(folds: Iterable[tuple[str, str, int]]) -> dict[str, int]:
+    """The fold of each participant; the guard against leaks that training and scoring call.
+
+    Parameters
+    ----------
+    folds
+        (clip, participant, fold), a clip a row.
+
+    Raises
+    ------
+    ValueError
+        A participant is in two folds, or a clip is listed twice; the message names both.
+    """
+    first: dict[str, tuple[str, int]] = {}
+    seen: set[str] = set()
+    for clip, participant, fold in folds:
+        if clip in seen:
+            raise ValueError(f"clip {clip}: listed twice in the folds")
+        seen.add(clip)
+        other, home = first.setdefault(participant, (clip, fold))
+        if fold != home:
+            raise ValueError(
+                f"participant {participant}: in two folds, {home} (clip {other}) and {fold} (clip {clip}): "
+                "the model would be tested on a face that it was trained on"
+            )
+    return {participant: fold for participant, (_, fold) in first.items()}
+
+
+def make_folds(
+    clips: Sequence[tuple[str, str]],
+    *,
+    count: int,
+    seed: int,
+    given: Mapping[str, str] | None = None,
+    previous: Mapping[str, int] | None = None,
+    emotions_of: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """Each clip's fold: the given one, else the one its participant had, else a balanced one.
+
+    Parameters
+    ----------
+    clips
+        (clip, participant) of the clips that take part.
+    count
+        K, the number of folds.
+    seed
+        Decides between equally good first divisions; without effect on given and previous folds.
+    given
+        The table's own fold of each clip, as text; empty or None where it says nothing.
+    previous
+        The fold that each participant had. Those still here keep it, new ones join the smallest fold.
+    emotions_of
+        The emotion of each labelled clip, read only when folds are made anew.
+
+    Returns
+    -------
+    list of Row
+        Sorted by participant, then clip.
+
+    Raises
+    ------
+    ValueError
+        Fewer participants than folds, a fold without participants, or given folds that are incomplete, out of
+        range or split a participant.
+    """
+    participants = sorted({participant for _, participant in clips})
+    if len(participants) < count:
+        raise ValueError(
+            f"folds: {len(participants)} participants cannot fill {count} folds: "
+            "lower `folds.count` or add participants"
+        )
+    own = _given_folds(clips, given or {}, count=count)
+    sizes = Counter(participant for _, participant in clips)
+    if own:
+        home = check_disjoint((clip, participant, own[clip]) for clip, participant in clips)
+    elif previous:
+        home = _keep(sizes, previous, count=count)
+    else:
+        home = _balance(clips, emotions_of or {}, count=count, seed=seed)
+    empty = sorted(set(range(1, count + 1)) - set(home.values()))
+    if empty:
+        advice = "fill it in the table's `fold` column" if own else "make folds anew with `smad-models folds --renew`"
+        raise ValueError(f"fold {empty[0]} of {count}: has no participant: {advice} or change `folds.count`")
+    rows = [Row(clip, participant, home[participant]) for clip, participant in clips]
+    check_disjoint(rows)
+    return sorted(rows, key=lambda row: (row.participant, row.clip))
+
+
+def _given_folds(clips: Sequence[tuple[str, str]], given: Mapping[str, str], *, count: int) -> dict[str, int]:
+    texts = {clip: (given.get(clip) or "").strip() for clip, _ in clips}
+    if not any(texts.values()):
+        return {}
+    folds = {}
+    for clip, participant in clips:
+        text = texts[clip]
+        where = f"clip {clip} (participant {participant}): fold"
+        if not text:
+            raise ValueError(f"{where}: empty, while other clips have one: fill the column for all clips or for none")
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= count):
+            raise ValueError(f"{where}: want a whole number from 1 to {count}, got {text!r}")
+        folds[clip] = int(text)
+    return folds
+
+
+def _keep(sizes: Mapping[str, int], previous: Mapping[str, int], *, count: int) -> dict[str, int]:
+    for participant, fold in previous.items():
+        if not 1 <= fold <= count:
+            raise ValueError(
+                f"participant {participant}: kept in fold {fold}, but `folds.count` is {count}: "
+                "make folds anew with `smad-models folds --renew`"
+            )
+    home = {participant: previous[participant] for participant in sizes if participant in previous}
+    load = dict.fromkeys(range(1, count + 1), 0)
+    for participant, fold in home.items():
+        load[fold] += sizes[participant]
+    for participant in sorted(set(sizes) - set(home)):
+        smallest = min(load, key=lambda fold: (load[fold], fold))
+        home[participant] = smallest
+        load[smallest] += sizes[participant]
+    return home
+
+
+def _balance(
+    clips: Sequence[tuple[str, str]], emotions_of: Mapping[str, str], *, count: int, seed: int
+) -> dict[str, int]:
+    """Greedy: the largest participant first, each into the fold that already holds least of what they bring.
+
+    Least is by the product of the fold's and the participant's shares of each emotion: choosing its minimum keeps
+    the sum of squared shares smallest, so a rare emotion weighs as much as a common one.
+    """
+    participants = sorted({participant for _, participant in clips})
+    emotions = sorted({emotions_of.get(clip, "") for clip, _ in clips} - {""})
+    bring = np.zeros((len(participants), len(emotions) + 1))  # the last column counts all clips, labelled or not
+    row = {participant: index for index, participant in enumerate(participants)}
+    column = {emotion: index for index, emotion in enumerate(emotions)}
+    for clip, participant in clips:
+        bring[row[participant], -1] += 1
+        if emotions_of.get(clip):
+            bring[row[participant], column[emotions_of[clip]]] += 1
+    shares = bring / bring.sum(axis=0)
+
+    shuffled = np.random.default_rng(seed).permutation(len(participants))
+    order = shuffled[np.argsort(-bring[shuffled, -1], kind="stable")]
+    load = np.zeros((count, shares.shape[1]))
+    home = {}
+    for index in order:
+        # Rounded, so that the last bit of a sum decides no tie. An empty fold's product is 0 and any other's is not,
+        # as all share the last column: so none stays empty.
+        best = min(range(count), key=lambda fold: (round(float(load[fold] @ shares[index]), 12), load[fold, -1], fold))
+        load[best] += shares[index]
+        home[participants[index]] = best + 1
+    return home
+
+
+def read_folds(path: Path) -> list[Row]:
+    """The rows of a folds table; ValueError, naming file and row, where one cannot be read or two contradict."""
+    rows = []
+    for number, line in enumerate(read_table(path, needed=COLUMNS), start=2):
+        if not (line["fold"].isascii() and line["fold"].isdigit()):
+            raise ValueError(f"{path}: row {number}: clip {line['clip']}: fold: want a number, got {line['fold']!r}")
+        rows.append(Row(line["clip"], line["participant"], int(line["fold"])))
+    check_disjoint(rows)
+    return rows
+
+
+def update_folds(
+    *, manifest: Path, labels: Path | None, output: Path, count: int, seed: int, renew: bool = False
+) -> list[Row]:
+    """Bring the folds table up to date with the manifest, moving nobody who is already in it.
+
+    Parameters
+    ----------
+    manifest
+        The clips with their `status`; only those that are `ok` take part. Its own `fold` column wins where filled.
+    labels
+        Read only when folds are made for the first time or anew.
+    output
+        The folds table: read for the folds to keep, and rewritten, whole or not at all, when its content changes.
+    count, seed
+        As for `make_folds`.
+    renew
+        Forget the kept folds.
+
+    Raises
+    ------
+    ValueError
+        As for `make_folds`, or a table cannot be read.
+    """
+    lines = read_table(manifest, needed=("clip", "participant", "status"))
+    # The column is checked in every row: a slip there would come to light only when a quarantined clip is mended.
+    given = {line["clip"]: line.get("fold", "") for line in lines}
+    everyone = [(line["clip"], line["participant"]) for line in lines]
+    checked = _given_folds(everyone, given, count=count)
+    check_disjoint((clip, participant, checked.get(clip, 0)) for clip, participant in everyone if checked)
+
+    clips = [(line["clip"], line["participant"]) for line in lines if line["status"] == "ok"]
+    previous = check_disjoint(read_folds(output)) if output.exists() and not renew else None
+    emotions = {}
+    if labels is not None and not previous:
+        emotions = {line["clip"]: line.get("emotion", "") for line in read_table(labels, needed=("clip",))}
+    rows = make_folds(clips, count=count, seed=seed, given=given, previous=previous, emotions_of=emotions)
+
+    text = io.StringIO()
+    writer = csv.writer(text, dialect="excel-tab", lineterminator="\n")
+    writer.writerows([COLUMNS, *rows])
+    if not output.exists() or output.read_text(encoding="utf-8") != text.getvalue():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        new = output.with_name(f".{output.name}.new")
+        new.write_text(text.getvalue(), encoding="utf-8")
+        new.replace(output)
+    return rows
+
+
+def read_table(path: Path, *, needed: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a tab-separated table, cells stripped, short rows filled up with empty cells.
+
+    Raises
+    ------
+    ValueError
+        A needed column is absent; the message names file and column.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, dialect="excel-tab", restval="")
+        absent = [column for column in needed if column not in (reader.fieldnames or [])]
+        if absent:
+            raise ValueError(f"{path}: has no column `{absent[0]}`")
+        return [{name: (value or "").strip() for name, value in line.items() if name} for line in reader]

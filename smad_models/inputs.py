@@ -1,0 +1,126 @@
+"""From cached facts to model input, by one of two conventions.
+
+The cache holds facts: uint8 RGB crops, measured traces in their own units, NaN where nothing was observed. What a
+network is fed is an opinion, named here and stored with its weights:
+
+- `standard`: RGB standardised by the ImageNet statistics; each eye channel standardised by its statistics among the
+  training participants, 0 where unobserved; gaze as fractions of the stimulus, 0.5 (its centre) where unobserved.
+- `published`: what the published network was trained on, as far as that is known: BGR in [0, 1]; raw eye channels;
+  gaze = the first two eye channels, pixels on the screen; 0 where unobserved.
+
+Crops travel to the device as uint8 and become floats there: a quarter of the traffic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Convention = Literal["standard", "published"]
+
+ARRAYS = ("face", "face_found", "eye", "gaze")  # the cached arrays that a model is fed from
+
+# RGB in [0, 1] over the ImageNet training pictures: what all published ResNet-18 files were trained with.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class EyeStatistics:
+    """Mean and standard deviation of each eye channel in its own unit, both ``(channels,)`` float32."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+class Inputs(nn.Module):
+    """What `convention` does, as buffers that travel with the weights: ``model.inputs``."""
+
+    face_mean: Tensor  # (3,)
+    face_std: Tensor  # (3,)
+    eye_mean: Tensor  # (channels,)
+    eye_std: Tensor  # (channels,)
+
+    def __init__(self, convention: Convention, *, channels: int) -> None:
+        if convention not in get_args(Convention):
+            raise ValueError(f"input convention {convention!r} is none of {', '.join(get_args(Convention))}")
+        super().__init__()
+        self.convention = convention
+        standard = convention == "standard"
+        self.register_buffer("face_mean", torch.tensor(IMAGENET_MEAN if standard else (0.0, 0.0, 0.0)))
+        self.register_buffer("face_std", torch.tensor(IMAGENET_STD if standard else (1.0, 1.0, 1.0)))
+        self.register_buffer("eye_mean", torch.zeros(channels))
+        self.register_buffer("eye_std", torch.ones(channels))
+
+    def set_statistics(self, statistics: EyeStatistics) -> None:
+        """Take over the training participants' statistics; the `published` convention standardises nothing."""
+        if self.convention == "published":
+            raise ValueError("the published convention feeds raw units: it has no use for eye statistics")
+        self.eye_mean.copy_(torch.from_numpy(statistics.mean))
+        self.eye_std.copy_(torch.from_numpy(statistics.std))
+
+    def pixels(self, face: Tensor) -> Tensor:
+        """``(B, frames, H, W, 3)`` uint8 RGB crops to ``(B, frames, 3, H, W)`` floats (channels last in memory)."""
+        x = face.to(self.face_mean.dtype) / 255  # (B, 8, 112, 112, 3)
+        if self.convention == "published":
+            x = x.flip(-1)  # RGB -> BGR
+        x = (x - self.face_mean) / self.face_std  # (B, 8, 112, 112, 3)
+        return x.permute(0, 1, 4, 2, 3)  # (B, 8, 3, 112, 112)
+
+    def sequences(self, eye: Tensor, gaze: Tensor) -> tuple[Tensor, Tensor]:
+        """Cached ``(B, steps, channels)`` and ``(B, steps, 2)``, NaN where unobserved, to the same shapes, finite."""
+        if self.convention == "published":
+            gaze = eye[:, :, :2]  # (B, 32, 2) pixels
+            return torch.nan_to_num(eye), torch.nan_to_num(gaze)
+        eye = (eye - self.eye_mean) / self.eye_std  # (B, 32, 39)
+        return torch.nan_to_num(eye, nan=0.0), torch.nan_to_num(gaze, nan=0.5)
+
+    def forward(self, face: Tensor, eye: Tensor, gaze: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All three cached arrays of a batch to what `Maqt.forward` takes."""
+        return self.pixels(face), *self.sequences(eye, gaze)
+
+
+def find_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def fit_statistics(eye: np.ndarray) -> EyeStatistics:
+    """Mean and standard deviation of each eye channel over the observed steps of ``eye``: the *training* clips alone.
+
+    ``eye`` is ``(n, steps, channels)``, NaN where unobserved. A channel that never changes gets deviation 1. One never
+    observed gets deviation infinity, so that it is 0 in any clip: the network has learnt nothing of it, and a raw value
+    in the hundreds would drown all else.
+    """
+    eye = eye.astype(np.float64)  # (n, 32, 39)
+    observed = np.isfinite(eye)
+    count = observed.sum(axis=(0, 1))  # (39,)
+    mean = np.where(observed, eye, 0.0).sum(axis=(0, 1)) / np.maximum(count, 1)  # (39,)
+    deviation = np.where(observed, eye - mean, 0.0)
+    std = np.sqrt((deviation**2).sum(axis=(0, 1)) / np.maximum(count, 1))  # (39,)
+    # A constant's deviation is a rounding error, not always 0.
+    std = np.where(std <= 1e-6 * np.maximum(1.0, np.abs(mean)), 1.0, std)
+    std = np.where(count == 0, np.inf, std)
+    return EyeStatistics(mean.astype(np.float32), std.astype(np.float32))
+
+
+def name_present(arrays: dict[str, np.ndarray], convention: Convention) -> list[str]:
+    """Which modalities each clip really has: ``face+eye+gaze``, parts of that, or ``none``.
+
+    A clip has a face when one was found in at least one frame, eye movement or gaze when at least one step was
+    observed. What is absent still goes in, as its missing value.
+    """
+    gaze = arrays["eye"][:, :, :2] if convention == "published" else arrays["gaze"]
+    flags = {
+        "face": arrays["face_found"].any(axis=1),  # (B,)
+        "eye": np.isfinite(arrays["eye"]).any(axis=(1, 2)),  # (B,)
+        "gaze": np.isfinite(gaze).any(axis=(1, 2)),  # (B,)
+    }
+    rows = zip(*flags.values(), strict=True)
+    return ["+".join(name for name, flag in zip(flags, row, strict=True) if flag) or "none" for row in rows]

@@ -1,0 +1,381 @@
+"""Train MAQT on all folds but one; with a frozen face backbone in seconds, else by the published recipe.
+
+The ResNet is 99 % of the network's arithmetic. `embed_faces` runs it once a fold and keeps its features; `train_fold`
+on those features trains all else, for any task. Without them it trains the whole network from pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from smad_models.checkpoints import (
+    Meta,
+    build_model,
+    digest_file,
+    digest_value,
+    load_backbone,
+    load_tensors,
+    read_metadata,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
+from smad_models.dataset import Cache, open_cache, split_fold
+from smad_models.folds import read_folds
+from smad_models.inputs import Convention, Inputs, find_device, fit_statistics
+from smad_models.maqt import Maqt
+from smad_models.resnet import ResNet18, calibrate_norms
+from smad_models.tasks import Losses, LossWeights, Task, compute_loss, find_task, read_targets
+
+CALIBRATION_CROPS = 128  # for BatchNorm statistics: each is a mean over that many crops times at least 16 pixels
+BACKBONE = "backbone."  # prefix of the weights in a file of face features
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The recipe; the defaults are the published training scripts' (Adam, cosine annealing stepped per epoch)."""
+
+    epochs: int = 200
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    weight_decay: float = 5e-4
+    loss_weights: LossWeights | None = None  # None = the task's published ones
+    lstm_init: Literal["published", "xavier"] = "published"  # published = PyTorch's default; see `_draw_lstm`
+    convention: Convention = "standard"
+    seed: int = 0
+
+
+def train_fold(
+    *,
+    task: str,
+    fold: int,
+    cache: Path,
+    labels: Path,
+    folds: Path,
+    output: Path,
+    emotions: Sequence[str],
+    options: TrainOptions,
+    key: str = "",
+    face_features: Path | None = None,
+    backbone: Path | None = None,
+    device: str = "auto",
+) -> Literal["trained", "unchanged"]:
+    """Train one task's network on the participants of all folds but ``fold``, and write its checkpoint.
+
+    Nothing is chosen by the held-out fold: the weights are those after the last epoch. The same inputs on the same
+    machine give the same weights.
+
+    Parameters
+    ----------
+    emotions
+        In the order of the logits.
+    key
+        What the caller knows the result to depend on; kept in the checkpoint's record.
+    face_features
+        What `embed_faces` wrote for this fold: the face backbone stays as it is there, and goes into the checkpoint.
+    backbone
+        ImageNet weights to start the face backbone from, when it is trained; without them it starts from noise.
+    device
+        ``auto``: a GPU if there is one.
+
+    Returns
+    -------
+    ``unchanged`` when the output was made from just these inputs before, and was left as it is.
+
+    Raises
+    ------
+    ValueError
+        If no training clip is labelled, or the inputs contradict each other; the message names the culprit.
+    """
+    chosen = find_task(task)
+    opened = open_cache(cache)
+    places = read_folds(folds)
+    split = split_fold(opened, places, fold)
+    labelled = read_targets(labels, chosen, emotions)
+    rows = np.array([row for row in split.training if opened.clips[row] in labelled], dtype=np.int64)
+    if not len(rows):
+        raise ValueError(f"{labels}: no clip outside fold {fold} has all of {', '.join(chosen.targets)}")
+    values = np.array([labelled[opened.clips[row]] for row in rows])  # (n, targets)
+    record = {
+        "key": key,
+        "cache": opened.digest,
+        "folds": digest_value(sorted(places)),
+        "targets": digest_value([emotions, rows.tolist(), values.tolist()]),
+        "options": digest_value(asdict(options)),
+        "face_features": read_metadata(face_features)["record"] if face_features else None,
+        "backbone": digest_file(backbone) if backbone else None,
+    }
+    title = f"train {task} fold {fold}"
+    if is_current(output, record):
+        return "unchanged"
+
+    meta = Meta(
+        task=task,
+        fold=fold,
+        variant=chosen.variant,
+        convention=options.convention,
+        emotions=tuple(emotions),
+        channels=opened.channels,
+        frames=opened.frames,
+        steps=opened.steps,
+        size=opened.size,
+        cache_version=opened.attributes["version"],
+        participants=split.training_participants,
+        record=record,
+        history={},
+    )
+    torch.manual_seed(options.seed)
+    model = build_model(meta)
+    if options.lstm_init == "xavier":
+        for lstm in (model.eye_lstm, model.gaze_lstm):
+            _draw_lstm(lstm)
+    if options.convention == "standard":
+        model.inputs.set_statistics(fit_statistics(opened.read(split.training, ("eye",))["eye"]))
+    features = None
+    if face_features is not None:
+        features = _load_features(face_features, model, opened, fold=fold)[rows]
+    elif backbone is not None:
+        load_backbone(model.face_backbone, backbone)
+    else:
+        _say(f"{title}: WARNING: no backbone weights are given: the face backbone starts from noise")
+    history = _fit(
+        model,
+        task=chosen,
+        options=options,
+        cache=opened,
+        rows=rows,
+        features=features,
+        values=values,
+        device=find_device(device),
+        title=title,
+    )
+    save_checkpoint(output, model.cpu(), replace(meta, history=history))
+    return "trained"
+
+
+def embed_faces(
+    *,
+    fold: int,
+    cache: Path,
+    folds: Path,
+    output: Path,
+    seed: int = 0,
+    backbone: Path | None = None,
+    key: str = "",
+    convention: Convention = "standard",
+    device: str = "auto",
+) -> Literal["embedded", "unchanged"]:
+    """Write the features of all clips' faces under one face backbone, and the backbone itself, for `train_fold`.
+
+    Given no ``backbone`` file, the weights are random and only the BatchNorm statistics are fitted, to crops of the
+    fold's *training* participants: features of that kind see light, edges and rough shape, and no score made with them
+    should stand beside published ones.
+
+    Returns
+    -------
+    ``unchanged`` when the output was made from just these inputs before, and was left as it is.
+    """
+    opened = open_cache(cache)
+    places = read_folds(folds)
+    split = split_fold(opened, places, fold)
+    record = {
+        "key": key,
+        "cache": opened.digest,
+        "folds": digest_value(sorted(places)),
+        "fold": fold,
+        "seed": seed,
+        "convention": convention,
+        "backbone": digest_file(backbone) if backbone else None,
+    }
+    if is_current(output, record):
+        return "unchanged"
+    place = find_device(device)
+    torch.manual_seed(seed)
+    inputs = Inputs(convention, channels=len(opened.channels)).to(place)
+    network = ResNet18().to(place)
+    with _determinism(place):
+        if backbone is None:
+            _say(f"embed faces fold {fold}: WARNING: no backbone weights are given: the face backbone is random")
+            crops = _draw_crops(opened, split.training, seed=seed)
+            batches = [
+                torch.from_numpy(part).to(place) for part in np.array_split(crops, math.ceil(len(crops) / 64) or 1)
+            ]
+            if len(crops):
+                calibrate_norms(network, (inputs.pixels(batch[None])[0] for batch in batches))
+        else:
+            load_backbone(network, backbone)
+        network.eval()
+        features = []
+        with torch.inference_mode():
+            for rows in np.array_split(np.arange(len(opened.clips)), math.ceil(len(opened.clips) / 16)):
+                face = torch.from_numpy(opened.read(rows, ("face",))["face"]).to(place)  # (B, 8, 112, 112, 3)
+                pixels = inputs.pixels(face).flatten(0, 1)  # (B * 8, 3, 112, 112)
+                features.append(network(pixels).unflatten(0, face.shape[:2]).cpu())  # (B, 8, 512)
+    weights = {BACKBONE + name: x for name, x in network.state_dict().items()}
+    metadata = {"record": record, "fold": fold, "convention": convention, "clips": opened.clips, "cache": opened.digest}
+    write_tensors(output, {"features": torch.cat(features), **weights}, metadata)
+    return "embedded"
+
+
+def is_current(path: Path, record: dict[str, Any]) -> bool:
+    """Whether the file of ours at ``path`` was made from what ``record`` says."""
+    if not path.exists():
+        return False
+    try:
+        return read_metadata(path).get("record") == record
+    except ValueError:  # damaged, or another program's: it is made anew
+        return False
+
+
+def _draw_crops(cache: Cache, rows: np.ndarray, *, seed: int) -> np.ndarray:
+    """Up to CALIBRATION_CROPS crops of ``rows`` that show a face, ``(n, size, size, 3)``."""
+    found = cache.read(rows, ("face_found",))["face_found"]  # (clips, 8)
+    pairs = np.argwhere(found)  # (n, 2) clip, frame
+    pairs = np.random.default_rng(seed).permutation(pairs)[:CALIBRATION_CROPS]
+    clips, inverse = np.unique(pairs[:, 0], return_inverse=True)
+    return cache.read(rows[clips], ("face",))["face"][inverse, pairs[:, 1]]
+
+
+def _draw_lstm(lstm: nn.LSTM) -> None:
+    """Xavier weights gate by gate, forget gates open (Glorot & Bengio 2010; Jozefowicz et al. 2015).
+
+    PyTorch's default lets a sequence fade to about a hundredth over three layers, below the positional tables of the
+    fusion: fine for the published 13,000 steps, hopeless for a hundred.
+    """
+    for name, parameter in lstm.named_parameters():
+        if "weight" in name:
+            for gate in parameter.data.chunk(4):  # input, forget, cell, output
+                nn.init.xavier_uniform_(gate)
+        else:
+            parameter.data.zero_()
+            if "bias_ih" in name:
+                parameter.data.chunk(4)[1].fill_(1.0)
+
+
+def _load_features(path: Path, model: Maqt, cache: Cache, *, fold: int) -> Tensor:
+    """The features of all clips ``(clips, frames, 512)``; the model takes over the backbone that made them."""
+    metadata = read_metadata(path)
+    wanted = {"fold": fold, "convention": model.inputs.convention, "cache": cache.digest}
+    for name, value in wanted.items():
+        if metadata.get(name) != value:
+            raise ValueError(f"{path}: {name}: want {value!r}, got {metadata.get(name)!r}")
+    tensors = read_tensors(path)
+    features = tensors.pop("features")
+    weights = {name.removeprefix(BACKBONE): x for name, x in tensors.items()}
+    load_tensors(model.face_backbone, weights, source=str(path))
+    model.face_backbone.requires_grad_(False)
+    return features
+
+
+def _fit(
+    model: Maqt,
+    *,
+    task: Task,
+    options: TrainOptions,
+    cache: Cache,
+    rows: np.ndarray,
+    features: Tensor | None,
+    values: np.ndarray,
+    device: torch.device,
+    title: str,
+) -> dict[str, list[float]]:
+    """Train ``model`` on ``rows``, in place; the mean losses of each epoch."""
+    model.to(device).train()
+    if features is not None:
+        features = features.to(device)
+        model.face_backbone.eval()
+    found = cache.read(rows, ("eye", "gaze"))
+    eye, gaze = model.inputs.sequences(*(torch.from_numpy(found[name]).to(device) for name in ("eye", "gaze")))
+    targets = _to_tensors(task, values, device)
+    weights = options.loss_weights or task.weights
+    optimiser = torch.optim.Adam(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=options.epochs)
+    order = torch.Generator().manual_seed(options.seed)
+    history: dict[str, list[float]] = {name: [] for name in Losses._fields}
+    with _determinism(device), _progress(title, options.epochs) as advance:
+        for _ in range(options.epochs):
+            sums = torch.zeros(len(history), device=device)
+            for batch in torch.randperm(len(rows), generator=order).split(options.batch_size):
+                if features is None:
+                    crops = cache.read(rows[batch.numpy()], ("face",))["face"]  # (B, 8, 112, 112, 3)
+                    face = model.inputs.pixels(torch.from_numpy(crops).to(device))  # (B, 8, 3, 112, 112)
+                else:
+                    face = features[batch]  # (B, 8, 512)
+                output = model(face, eye[batch], gaze[batch], domains=True)
+                losses = compute_loss(task, output, {name: x[batch] for name, x in targets.items()}, weights)
+                optimiser.zero_grad()
+                losses.total.backward()
+                optimiser.step()
+                sums += torch.stack(losses).detach() * len(batch)
+            schedule.step()
+            for name, total in zip(Losses._fields, sums.tolist(), strict=True):
+                history[name].append(total / len(rows))
+            advance(history["total"][-1])
+    if not math.isfinite(history["total"][-1]):
+        raise ValueError(f"{title}: the loss is {history['total'][-1]}: training has diverged")
+    model.eval()
+    return history
+
+
+def _to_tensors(task: Task, values: np.ndarray, device: torch.device) -> dict[str, Tensor]:
+    columns = {name: torch.from_numpy(values[:, i]).to(device) for i, name in enumerate(task.targets)}
+    return {name: x.long() if name == "emotion" else x.float().unsqueeze(1) for name, x in columns.items()}
+
+
+@contextmanager
+def _determinism(device: torch.device) -> Iterator[None]:
+    """Algorithms whose results do not vary from run to run; without them a GPU's do."""
+    gpu = device.type == "cuda"
+    if gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        # A GPU's fused attention sums its gradients in any order.
+        with sdpa_kernel(SDPBackend.MATH) if gpu else nullcontext():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def _progress(title: str, epochs: int) -> Iterator[Callable[[float], None]]:
+    """A function to call after each epoch with its loss: a bar on a terminal, some ten lines in a log."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True)) as bar:
+            line = bar.add_task(title, total=epochs)
+            yield lambda loss: bar.update(line, advance=1, description=f"{title}, loss {loss:.3f}")
+        return
+    done = 0
+
+    def advance(loss: float) -> None:
+        nonlocal done
+        done += 1
+        if done % math.ceil(epochs / 10) == 0 or done == epochs:
+            _say(f"{title}: epoch {done} of {epochs}, loss {loss:.4f}")
+
+    yield advance
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
