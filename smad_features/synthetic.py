@@ -124,7 +124,7 @@ def write_demo_data(
     for film in range(FILMS):
         rng = np.random.default_rng([seed, 1, film])
         anchors = np.array(list(recordings.ANCHORS.values()))
-        frames = videos.film(film, anchors=anchors, seconds=seconds, rng=rng)
+        frames = videos.film(anchors=anchors, seconds=seconds, rng=rng)
         videos.write_video(folder / f"stimulus/film{film + 1}.mp4", frames, title=f"film {film + 1}")
     work = [[clip for clip in plan if clip.number == number] for number in range(participants)]
     write = partial(_write_participant, folder, seconds=seconds, seed=seed)

@@ -1,7 +1,7 @@
-"""Videos of faces that do not exist: two public-domain portraits, warped into participants and expressions.
+"""Faces that do not exist: two public-domain portraits, warped into participants and expressions.
 
 A portrait is brought into one canonical picture (eyes level, 64 pixels apart); a participant is a smooth warp of it,
-with a tone, clothes, light and background of its own; an expression is a weighted sum of displacement fields, one
+with a tone, light and background of its own; an expression is a weighted sum of displacement fields, one
 for each facial action. Every frame is one small remap and one similarity (the head's motion).
 """
 
@@ -18,7 +18,6 @@ from smad_features.synthetic_videos import FPS, HEIGHT, WIDTH, wall
 
 ROI = (slice(76, 320), slice(126, 322))  # rows and columns that an expression can move
 ROWS, COLUMNS = np.mgrid[ROI].astype(np.float32)
-
 
 # fmt: off
 # What a facial action moves: point, outward, down, reach; in hundredths of the eye distance. A name without a side
@@ -39,7 +38,8 @@ ACTIONS: dict[str, tuple[tuple[str, float, float, float], ...]] = {
 }
 # fmt: on
 
-# Which actions an emotion shows, at its fullest: the common prototypes (Ekman, Friesen & Hager 2002, table 10-1).
+# Which actions an emotion shows, at its fullest: simplified from the emotion prototypes of the
+# Facial Action Coding System's Investigator's Guide (Ekman, Friesen & Hager 2002).
 PROTOTYPES: dict[str, dict[str, float]] = {
     "happiness": {"smile": 1.1, "jaw_drop": 0.15},
     "sadness": {"inner_brow": 1.0, "corner_down": 1.1, "lid_close": 0.3},
@@ -80,7 +80,7 @@ def make_face(number: int, *, rng: np.random.Generator) -> Face:
     x, y = _bend(points, moved)
     picture, mask = (cv2.remap(a, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for a in (picture, mask))
     return Face(
-        picture=_paint(picture, chin=moved["chin"][1], rng=rng),
+        picture=_paint(picture, rng=rng),
         mask=mask.astype(np.float32) / 255,
         background=wall(rng),
         points=moved,
@@ -130,15 +130,12 @@ def _bend(
     return (columns + x).astype(np.float32), (rows + y).astype(np.float32)
 
 
-def _paint(picture: np.ndarray, *, chin: float, rng: np.random.Generator) -> np.ndarray:
-    """Another skin tone, other clothes, another light."""
+def _paint(picture: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """Another tone, another light."""
     rows, columns = np.mgrid[: CANVAS[0], : CANVAS[1]].astype(np.float32)
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV).astype(np.float32)
     hsv[..., 1] *= rng.uniform(0.7, 1.1)
-    dyed = hsv + np.array([rng.uniform(0, 180), 0, 0])
-    dyed[..., 0] %= 180
-    skin, cloth = (cv2.cvtColor(np.clip(a, 0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB) / 255.0 for a in (hsv, dyed))
-    rgb = skin + np.clip((rows - chin - 24) / 30, 0, 1)[..., None] * (cloth - skin)
+    rgb = cv2.cvtColor(np.clip(hsv, 0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB).astype(np.float32) / 255
     rgb = rgb ** rng.uniform(0.75, 1.5) * rng.uniform([0.94, 0.9, 0.84], [1.06, 1.0, 1.02]).astype(np.float32)
     angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.3)
     slope = ((columns - CENTRE[0]) * np.cos(angle) + (rows - CENTRE[1]) * np.sin(angle)) / (2 * EYES)
@@ -290,5 +287,3 @@ def _wander(steps: int, rng: np.random.Generator, count: int) -> np.ndarray:
     t = np.arange(steps)[:, None, None] / FPS
     rate, phase = rng.uniform(0.1, 0.9, (count, 4)), rng.uniform(0, 2 * np.pi, (count, 4))
     return np.sin(2 * np.pi * rate * t + phase).sum(-1) / np.sqrt(2)
-
-

@@ -29,9 +29,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray], *, title: str) -> None
         container.mux(stream.encode())
 
 
-def film(number: int, *, anchors: np.ndarray, seconds: float, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def film(*, anchors: np.ndarray, seconds: float, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Frames of a stimulus: a ball drifts around each of ``anchors`` ``(ball, xy)``, fractions of the frame."""
-    colours = np.roll(rng.uniform(60, 255, (len(anchors), 3)), number, axis=0)
+    colours = rng.uniform(60, 255, (len(anchors), 3))
     sky = wall(rng) // 3
     phase, rate = rng.uniform(0, 2 * np.pi, (2, len(anchors))), rng.uniform(0.2, 0.7, (2, len(anchors)))
     for t in np.arange(round(seconds * FPS)) / FPS:
@@ -46,5 +46,5 @@ def film(number: int, *, anchors: np.ndarray, seconds: float, rng: np.random.Gen
 def wall(rng: np.random.Generator) -> np.ndarray:
     """A blurred wall: a few soft blots between two colours."""
     blots = cv2.resize(rng.uniform(0, 1, (4, 5)).astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    one, two = rng.uniform(40, 220, (2, 3))
-    return np.clip(one + blots[..., None] * (0.6 * one + 0.4 * two - one), 0, 255).astype(np.uint8)
+    one, two = rng.uniform(50, 210, (2, 1)) + rng.uniform(-35, 35, (2, 3))
+    return np.clip(one + 0.4 * blots[..., None] * (two - one), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-# Before any rule exists: the configuration and all tables are checked, and each product is compared with what it should
+# First of all the configuration and all tables are checked, and each product is compared with what it should
 # be made from. What a stage depends on is handed to Snakemake as one digest in a small key file, the rule's input.
 
 import tempfile
@@ -128,7 +128,7 @@ def options(settings):
     """Settings as command line options: {"batch_size": 16, "freeze_face": True} -> --batch-size 16 --freeze-face."""
     words = []
     for name, value in settings.items():
-        option = "--" + name.replace("_", "-")
+        option = f"--{name.replace('_', '-')}"
         if value is True:
             words.append(option)
         elif value is not None and value is not False:
