@@ -74,13 +74,11 @@ def write_unit(path: Path, unit: Unit, specs: dict[str, schema.Array]) -> None:
         "digest": digest_of(unit.record),
         "content": _content_digest(unit.clips, unit.arrays),
     }
-    with written_whole(path) as beside:
-        store = ZipStore(beside, mode="w")
+    with written_whole(path) as beside, ZipStore(beside, mode="w") as store:
         group = zarr.create_group(store, attributes=attributes)
         for name, spec in specs.items():
             array = _create_array(group, name, spec, clips=len(unit.clips), chunk=1)
             array[...] = unit.arrays[name]
-        store.close()
 
 
 def read_unit(path: Path) -> Unit:

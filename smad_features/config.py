@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ def load_config(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"configuration {path}: no such file") from None
+    except OSError as error:
+        raise ConfigError(f"configuration {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration {path}: not UTF-8 text: {error}") from None
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -40,27 +45,49 @@ def load_config(path: Path) -> dict[str, Any]:
 
 
 def complete_config(values: Any, *, source: str = "configuration") -> dict[str, Any]:
-    """Check ``values`` and return a copy with the schema's default for each key that is absent, nested ones too."""
+    """Check ``values`` and return a copy with the schema's default for each key that is absent, nested ones too.
+
+    A number comes out as its key's type whichever way it was written (`margin: 0`, `frames: 8.0`), as the spelling
+    of a number must make nothing stale.
+    """
     schema = load_schema("config")
     error = best_match(Draft202012Validator(schema).iter_errors(values))
     if error is not None:
         where = ".".join(str(part) for part in error.absolute_path)
         if error.validator == "additionalProperties":
-            unknown = sorted(set(error.instance) - set(error.schema["properties"]))
+            unknown = sorted(map(str, set(error.instance) - set(error.schema["properties"])))
             prefix = f"{where}." if where else ""
             names = ", ".join(f"`{prefix}{key}`" for key in unknown)
             allowed = ", ".join(sorted(error.schema["properties"]))
             raise ConfigError(f"{source}: unknown key {names}; allowed here: {allowed}")
         hint = error.schema.get("description") if isinstance(error.schema, dict) else None
         raise ConfigError(
-            f"{source}: `{where or 'the whole file'}`: {error.message}" + (f" ({where}: {hint})" if hint else "")
+            f"{source}: `{where or 'the whole file'}`: {error.message}{_spelling(error.instance)}"
+            + (f" ({where}: {hint})" if hint else "")
         )
-    return _with_defaults(values, schema)
+    return _with_defaults(values, schema, source=source)
 
 
-def _with_defaults(values: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    complete = {}
+def _spelling(value: Any) -> str:
+    """A word of help where a number came out as text: YAML 1.1 takes 1e-4 for one."""
+    try:
+        float(value if isinstance(value, str) else "")
+    except ValueError:
+        return ""
+    return "; YAML reads a number without quotes, and with a point before its exponent: 1.0e-4"
+
+
+def _with_defaults(values: dict[str, Any], schema: dict[str, Any], *, source: str, prefix: str = "") -> dict[str, Any]:
+    complete: dict[str, Any] = {}
     for key, sub in schema["properties"].items():
         value = values.get(key, sub.get("default"))
-        complete[key] = _with_defaults(value, sub) if "properties" in sub else value
+        if "properties" in sub:
+            complete[key] = _with_defaults(value, sub, source=source, prefix=f"{key}.")
+        elif sub.get("type") == "number":
+            # No bound refuses what cannot be compared, and no JSON can carry it to the jobs.
+            if not math.isfinite(value):
+                raise ConfigError(f"{source}: `{prefix}{key}`: {value} is not a finite number")
+            complete[key] = float(value)
+        else:
+            complete[key] = int(value) if sub.get("type") == "integer" else value
     return complete

@@ -260,6 +260,7 @@ def hold_lock(path: Path) -> IO[str]:
     except BlockingIOError:
         file.seek(0)
         holder = file.read().strip() or "an unknown process"
+        file.close()
         raise BlockingIOError(f"another run works in {Path.cwd()}: {holder}; wait for it, or stop it") from None
     file.truncate(0)
     file.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
@@ -355,6 +356,7 @@ def code_tokens(source: str) -> Iterator[str]:
     lines = source.splitlines(keepends=True)
     f_string_start: tuple[int, int] | None = None
     depth = 0
+    after_docstring = False
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         name = tokenize.tok_name[token.type]
         # Python 3.12 splits an f-string into tokens, 3.11 does not: take its source text as one.
@@ -367,10 +369,12 @@ def code_tokens(source: str) -> Iterator[str]:
                 yield _between(lines, f_string_start, token.end)
         elif depth or name in ("COMMENT", "NL", "ENCODING", "ENDMARKER"):
             continue
-        elif name in ("NEWLINE", "INDENT", "DEDENT"):
-            yield name
-        elif not (name == "STRING" and token.start in docstrings):
-            yield token.string
+        elif name == "STRING" and token.start in docstrings:
+            after_docstring = True
+        elif name == "NEWLINE" and after_docstring:
+            after_docstring = False
+        else:
+            yield name if name in ("NEWLINE", "INDENT", "DEDENT") else token.string
 
 
 def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:

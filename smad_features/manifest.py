@@ -178,15 +178,21 @@ def _read_rows(path: Path, schema_name: str) -> Iterator[tuple[int, dict[str, An
         file = path.open(encoding="utf-8-sig", newline="")
     except FileNotFoundError:
         raise TableError(f"{path}: no such table ({schema['title'].removeprefix('A row of ')})") from None
+    except OSError as refusal:
+        raise TableError(f"{path}: {refusal.strerror}") from None
     with file:
-        reader = csv.reader(file, delimiter="\t")
+        reader = csv.reader(file, delimiter="\t", strict=True)
         try:
             header = next(reader, None)
             if not header:
                 raise TableError(f"{path}: empty; want a header with the columns {', '.join(schema['required'])}")
             _check_header(path, header, schema)
+            above = reader.line_num
             for cells in reader:
                 line = reader.line_num
+                if line != above + 1:  # an open quote would take the rows below for its cell's text
+                    raise TableError(f"{path}, rows {above + 1} to {line}: a cell's quote is open over several lines")
+                above = line
                 if not any(cells):
                     continue
                 if len(cells) != len(header):
@@ -216,6 +222,11 @@ def _check_header(path: Path, header: list[str], schema: dict[str, Any]) -> None
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
         raise TableError(f"{path}: column `{twice[0]}` stands twice in the header")
+    for column in header:
+        meant = column.strip().lower()
+        # Passed over as a column of the user's own, `Video` would leave every clip without one.
+        if meant != column and meant in schema["properties"]:
+            raise TableError(f"{path}: column {column!r}: want it spelt `{meant}`")
     for column in schema["required"]:
         if column not in header:
             comma = "; is it separated by commas? want tabs" if len(header) == 1 and "," in header[0] else ""

@@ -14,18 +14,16 @@ import sklearn.metrics as sk
 from rich.console import Console
 from scipy import stats
 
-from smad_models.score import (
+from smad_models.metrics import (
     Scored,
     baseline,
     bootstrap,
     emotion_metrics,
-    print_scoreboard,
     published_metrics,
     score_protocols,
-    score_task,
     value_metrics,
-    write_scores_table,
 )
+from smad_models.score import print_scoreboard, score_task, write_scores_table
 
 EMOTIONS = ["happiness", "sadness", "fear", "disgust", "surprise", "anger", "neutral"]
 GOLDEN_NAMES = {"war": "war", "uar": "uar", "f1": "f1_weighted", "mae": "mae", "mse": "mse", "rmse": "rmse"}

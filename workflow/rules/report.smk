@@ -6,7 +6,7 @@ SCORE_KEY = stage_key(
     "score/{task}",
     targets=lambda wildcards: TARGETS[wildcards.task],
     emotions=CONFIG["emotions"],
-    modules=["smad_models.score", "smad_models.tasks", "smad_models.folds"],
+    modules=["smad_models.score", "smad_models.metrics", "smad_models.tasks", "smad_models.folds"],
     libraries=["scikit-learn", "scipy"],
 )
 REPORT_KEY = stage_key(

@@ -1,0 +1,203 @@
+"""The whole workflow on a few synthetic clips: what comes out, and what an edit reruns."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray
+import yaml
+from conftest import run_features, run_workflow
+
+from smad_features import schema
+from smad_features.synthetic import write_demo_data
+
+TASKS = ["emotion", "valence"]
+CONFIG = {
+    "clips": "data/clips.tsv",
+    "labels": "data/labels.tsv",
+    "annotations": "data/annotations.tsv",
+    "face": {"model": "detector"},
+    "tasks": TASKS,
+    "folds": {"count": 2},
+    "train": {"freeze_face": True, "epochs": 2, "learning_rate": 0.001},
+}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the workflow ran once, from raw files to the report."""
+    folder = tmp_path_factory.mktemp("workflow")
+    write_demo_data(folder / "data", participants=4, clips_per_participant=3, seconds=1.0)
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    run = run_workflow(folder, "all")
+    assert run.returncode == 0, run.output
+    return folder
+
+
+def edit(table: Path, clip: str, column: str, value: str) -> None:
+    """Change one cell."""
+    rows = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False).set_index("clip")
+    rows.loc[clip, column] = value
+    rows.to_csv(table, sep="\t")
+
+
+def test_the_cache_is_as_the_contract_says(done: Path) -> None:
+    cache = xarray.open_zarr(done / "results/cache.zarr", consolidated=False)
+    wanted = schema.face_arrays() | schema.eye_arrays()
+    assert set(cache.data_vars) == set(wanted)
+    for name, spec in wanted.items():
+        assert cache[name].dims == ("clip", *spec.dims), name
+        assert cache[name].shape == (12, *spec.shape), name
+        assert cache[name].dtype == spec.dtype, name
+    assert cache.attrs["format"] == "smad-cache"
+    assert cache.attrs["version"] == 1
+    assert cache.attrs["clips"] == sorted(cache.attrs["clips"])
+    assert [channel["name"] for channel in cache.attrs["channels"]] == [c.name for c in schema.TOBII_PRO_LAB_39]
+    assert set(cache.attrs["provenance"]) == {f"{stage}/P0{i}" for stage in ("faces", "eyes") for i in range(1, 5)}
+
+
+def test_the_cache_holds_faces_and_gaze(done: Path) -> None:
+    cache = xarray.open_zarr(done / "results/cache.zarr", consolidated=False).load()
+    assert cache.face_found.mean() > 0.95
+    assert (np.diff(cache.face_time) > 0).all()
+    assert float(cache.face.std(dim=["y", "x", "rgb"]).min()) > 10  # no flat picture
+    assert 0.5 < float(cache.gaze_observed.mean()) < 1.0  # blinks lose samples
+    assert np.isnan(cache.gaze).any() or float(cache.gaze_observed.min()) < 1.0
+
+
+def test_every_file_of_the_contract_is_there(done: Path) -> None:
+    results = done / "results"
+    assert (results / "cache.zarr").is_symlink()
+    summary = json.loads((results / "cache.json").read_text())
+    assert (results / "cache.zarr").resolve().name == f"cache-{summary['digest']}.zarr"
+    manifest = pd.read_csv(results / "clips.tsv", sep="\t", keep_default_na=False)
+    assert list(manifest.columns) == ["clip", "participant", "status", "reason", "face", "eye"]
+    assert set(manifest.status) == {"ok"}
+    assert len(pd.read_csv(results / "quality.tsv", sep="\t")) == 12
+    folds = pd.read_csv(results / "folds.tsv", sep="\t")
+    assert len(folds[["participant", "fold"]].drop_duplicates()) == 4  # nobody stands in two folds
+    for task in TASKS:
+        predictions = pd.read_parquet(results / "predictions" / f"{task}.parquet")
+        assert list(predictions["clip"]) == list(manifest["clip"])
+        assert {"participant", "fold", "prediction", "present"} <= set(predictions.columns)
+        assert set(predictions.present) == {"face+eye+gaze"}
+        scores = json.loads((results / "scores" / f"{task}.json").read_text())
+        assert set(scores["protocols"]) == {"fold", "pooled", "published"}
+        assert all((results / "checkpoints" / task / f"fold{k}.safetensors").is_file() for k in (1, 2))
+    assert {f"p_{name}" for name in ("happiness", "neutral")} <= set(
+        pd.read_parquet(results / "predictions/emotion.parquet").columns
+    )
+    table = pd.read_csv(results / "scores.tsv", sep="\t")
+    assert list(table.columns) == ["task", "protocol", "metric", "mean", "sd", "value", "lo", "hi"]
+    page = (results / "report.html").read_text()
+    assert "<script src" not in page
+    assert "P01_C1" not in page  # single clips are derived data: off by default
+
+
+def test_a_second_run_starts_no_job_even_when_a_file_was_touched(done: Path) -> None:
+    (done / "data/P01/P01_C1.mp4").touch()
+    (done / "data/P01/P01_C1_eye.tsv").touch()
+    run = run_workflow(done, "all")
+    assert run.returncode == 0
+    assert run.jobs == Counter()
+    assert "Nothing to be done" in run.output
+
+
+def test_a_dry_run_writes_nothing_and_plans_what_a_new_recording_makes_stale(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    recording = folder / "data/P02/P02_C1_eye.tsv"
+    times = recording.stat()
+    shutil.copy(folder / "data/P03/P03_C1_eye.tsv", recording)
+    os.utime(recording, ns=(times.st_atime_ns, times.st_mtime_ns))  # changed bytes under an old date: rsync -t does so
+    before = snapshot(folder)
+    plan = run_workflow(folder, "features", "-n")
+    assert snapshot(folder) == before
+    assert plan.jobs == Counter(resample_eyes=1, list_clips=1, quality=1, pack=1)
+
+    status = run_features(folder, "status", "--why", "--configfile", "config.yaml")
+    assert status.returncode == 1
+    assert "eyes of P02: content of clip P02_C1: changed" in status.stdout
+
+    run = run_workflow(folder, "features")
+    assert run.returncode == 0, run.output
+    assert run.jobs == plan.jobs
+    log = (folder / "logs/resample_eyes/P02.log").read_text()
+    assert "P02_C1: ok" in log
+    assert "P02_C2: unchanged, taken over" in log
+    assert run_features(folder, "status", "--configfile", "config.yaml").returncode == 0
+    assert run_features(folder, "verify", "--configfile", "config.yaml").stdout.strip() == "every checksum is right"
+
+
+def test_new_valence_labels_touch_neither_features_nor_the_emotion_task(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    edit(folder / "data/labels.tsv", "P01_C1", "valence", "0.123")
+    assert run_workflow(folder, "all", "-n").jobs == Counter(
+        train_model=2, predict=1, score=1, tabulate_scores=1, report=1
+    )
+
+
+def test_an_eye_setting_touches_no_video(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"eye": {"max_gap": 0.05}}))
+    jobs = run_workflow(folder, "features", "-n").jobs
+    assert jobs == Counter(resample_eyes=4, list_clips=1, quality=1, pack=1)
+
+
+def test_a_unit_restored_from_a_backup_is_made_again(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    unit = folder / "results/eyes/P01.zarr.zip"
+    backup = unit.read_bytes()
+    shutil.copy(folder / "data/P03/P03_C1_eye.tsv", folder / "data/P01/P01_C1_eye.tsv")
+    assert run_workflow(folder, "features").returncode == 0
+    good = unit.read_bytes()
+    unit.write_bytes(backup)
+    assert run_workflow(folder, "features").jobs["resample_eyes"] == 1
+    assert len(unit.read_bytes()) == len(good)
+    assert run_features(folder, "status", "--configfile", "config.yaml").returncode == 0
+
+
+def test_a_removed_clip_leaves_the_cache_and_another_run_finds_nothing_to_do(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    table = folder / "data/clips.tsv"
+    rows = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(row for row in rows if not row.startswith("P04_C2\t")))
+    assert run_workflow(folder, "features").returncode == 0
+    assert len(json.loads((folder / "results/cache.json").read_text())["clips"]) == 11
+    assert run_workflow(folder, "features").jobs == Counter()
+
+
+def test_a_lost_store_is_packed_again(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    shutil.rmtree((folder / "results/cache.zarr").resolve())
+    run = run_workflow(folder, "features")
+    assert run.returncode == 0, run.output
+    assert run.jobs == Counter(pack=1)
+    assert (folder / "results/cache.zarr/zarr.json").is_file()
+
+
+def test_a_second_run_beside_the_first_is_refused_by_name(done: Path, tmp_path: Path) -> None:
+    from smad_features.freshness import hold_lock
+
+    folder = copy(done, tmp_path)
+    with hold_lock(folder / ".smad/lock"):
+        run = run_workflow(folder, "all")
+    assert run.returncode != 0
+    assert f"process {os.getpid()}" in run.output
+
+
+def copy(done: Path, to: Path) -> Path:
+    """The finished folder elsewhere, to be edited."""
+    folder = to / "copy"
+    shutil.copytree(done, folder, symlinks=True)
+    return folder
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of all files that are the user's or ours; Snakemake's own notes aside."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
