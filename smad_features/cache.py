@@ -20,7 +20,6 @@ import zarr
 from dask.base import compute
 from dask.delayed import delayed
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.core.array_spec import ArrayConfigParams
 from zarr.storage import LocalStore, ZipStore
 
 from smad_features import schema
@@ -29,8 +28,10 @@ from smad_features.freshness import UNIT_FORMAT, digest_of, read_unit_attributes
 
 SHARD = 64  # clips a shard of face crops, and a chunk of everything else
 
-# A missing chunk is damage, never "all zeros": so chunks of nothing but missing values are written too.
-_WRITE_ALL: ArrayConfigParams = {"write_empty_chunks": True}
+# A missing chunk is damage, never "all zeros": so chunks of nothing but missing values are written too. Set for the
+# process: zarr forgets a setting of one array when that array is opened again.
+zarr.config.set({"array.write_empty_chunks": True})
+_NOT_WRITTEN = np.uint64(2**64 - 1)  # in the index of a shard
 
 
 class CacheError(RuntimeError):
@@ -193,14 +194,19 @@ def verify_cache(path: Path) -> list[str]:
         for first in range(0, len(clips), step):
             which = ", ".join(clips[first : first + step])
             file = path / name / "c" / str(first // step) / "/".join("0" * (array.ndim - 1))
-            if not file.is_file():  # zarr would read zeros
-                damage.append(f"{path}: {name}: {file} is missing: nothing there for {which}")
+            if not file.is_file() or (array.shards and _NOT_WRITTEN in _shard_index(file)[: len(clips) - first]):
+                damage.append(f"{path}: {name}: {file} lacks data: zarr would read zeros for some of {which}")
                 continue
             try:
                 array[first : first + step]
             except Exception as error:  # any failure to read is what we look for; it is reported, not passed over
                 damage.append(f"{path}: {name}: cannot be read for {which}: {error}")
     return damage
+
+
+def _shard_index(file: Path) -> np.ndarray:
+    """(SHARD, 2) uint64: offset and length of each chunk, at the end of a shard, before a checksum of 4 bytes."""
+    return np.frombuffer(file.read_bytes()[-16 * SHARD - 4 : -4], "<u8").reshape(-1, 2)
 
 
 def _write_shard(
@@ -237,7 +243,6 @@ def _create_array(
         fill_value=spec.missing,
         dimension_names=("clip", *spec.dims),
         attributes={"description": spec.meaning},
-        config=_WRITE_ALL,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -22,8 +23,9 @@ import numpy as np
 from av.stream import Disposition
 
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
-# FFmpeg opens URLs and playlists too: a clip is a local file, and nothing else that it names is opened.
-_LOCAL_FILES_ONLY = {"protocol_whitelist": "file"}
+# FFmpeg opens URLs and playlists too: it gets an open file, and nothing that this file names may be opened.
+# It also makes up times where a container has none, and for AVI with B-frames wrong ones: not here.
+_OPTIONS = {"protocol_whitelist": "none", "fflags": "-genpts"}
 
 
 class VideoError(ValueError):
@@ -92,8 +94,8 @@ def read_frames(
         raise VideoError("the file is empty (0 bytes)")
     try:
         return _read_file(path, count=count, start=start, end=end, max_lost=max_lost)
-    except av.FFmpegError as error:
-        if isinstance(error, OSError | MemoryError):
+    except av.FFmpegError as error:  # never an I/O error: those come from our own open file, as plain OSError
+        if isinstance(error, MemoryError):
             raise
         raise VideoError(f"FFmpeg cannot read it as a video: {error.strerror}") from error
 
@@ -104,26 +106,30 @@ def segment_centres(start: float, end: float, count: int) -> np.ndarray:
 
 
 def _read_file(path: Path, *, count: int, start: float | None, end: float | None, max_lost: float) -> Frames:
-    with av.open(str(path), options=_LOCAL_FILES_ONLY) as container:
-        stream = _video_stream(container)
-        index = _index_packets(container, stream) or _index_frames(container, stream)
-        if not index.shown:
-            raise VideoError("it has a video stream without a single frame")
-        first, tick = index.shown[0], float(stream.time_base)
-        length = (index.end - first) * tick
+    with _opened(path) as (container, stream):
+        index = _index_packets(container, stream)
+        tick = float(stream.time_base)
+        declared_end = _declared_end(container, stream)
         facts: dict[str, Any] = {
             "codec": stream.codec_context.name,
             "width": stream.codec_context.width,
             "height": stream.codec_context.height,
-            "video_fps": len(index.shown) / length if length > 0 else None,
             "frames_declared": stream.frames or None,
-            "frames_listed": len(index.shown),
         }
-        declared = (stream.duration or 0) * tick
+    if index is None:
+        with _opened(path) as (container, stream):
+            index = _index_frames(container, stream)
+    if not index.shown:
+        raise VideoError("it has a video stream without a single frame")
+    first = index.shown[0]
+    length = (index.end - first) * tick
+    facts |= {"video_fps": len(index.shown) / length, "frames_listed": len(index.shown)}
+    declared = length if declared_end is None else declared_end - max(0.0, first * tick)
     begin, stop = _span(start, end, length, declared=declared, max_lost=max_lost)
     asked = segment_centres(begin, stop, count)
     times = [(shown - first) * tick for shown in index.shown]
-    wanted = [index.shown[max(0, bisect_right(times, t) - 1)] for t in asked]
+    # A hair later: a centre on a frame's very start is that frame's, however it was rounded.
+    wanted = [index.shown[bisect_right(times, t + tick / 1000) - 1] for t in asked]
 
     pictures, errors, rotation = _decode(path, index, sorted(set(wanted)))
     missing = [shown for shown in wanted if shown not in pictures]
@@ -152,13 +158,34 @@ def _span(
     return begin, min(stop, length)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and the stream that a player would show."""
+    with path.open("rb") as file, av.open(file, options=_OPTIONS) as container:
+        stream = _video_stream(container)
+        stream.codec_context.thread_count = 1  # clips run side by side, one core each
+        if stream.codec_context.name == "hevc":  # the one decoder that conceals damage without a word
+            stream.codec_context.options = {"err_detect": "explode"}
+        yield container, stream
+
+
 def _video_stream(container: Any) -> Any:
-    """The stream that a player would show: the default one, never a cover picture."""
+    """The default stream, never a cover picture."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         found = ", ".join(s.type for s in container.streams) or "nothing"
         raise VideoError(f"it has no video stream; found: {found}")
     return max(streams, key=lambda s: bool(s.disposition & Disposition.default))
+
+
+def _declared_end(container: Any, stream: Any) -> float | None:
+    """When the header says that the pictures end; None where it speaks of the whole file, and sound may be longer."""
+    if stream.duration:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska
+        hours, minutes, seconds = match.groups()
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
 
 
 def _index_packets(container: Any, stream: Any) -> _Index | None:
@@ -173,59 +200,49 @@ def _index_packets(container: Any, stream: Any) -> _Index | None:
         ends.append(packet.pts + (packet.duration or 0))
         if packet.is_keyframe:
             keyframes.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
-    return _index(shown, ends, keyframes)
+    return _index(shown, ends, keyframes, step=_step(stream))
 
 
 def _index_frames(container: Any, stream: Any) -> _Index:
-    """The same by decoding everything; frames without any time stamp follow one another at the mean rate."""
-    container.seek(0)
-    rate = stream.average_rate or stream.guessed_rate or 25
-    step = max(1, round(1 / (float(rate) * float(stream.time_base))))
-    shown: list[int] = []
-    for frame, _ in _decoded(container, stream):
-        shown.append(_frame_time(frame, shown[-1] + step if shown else 0))
-    return _index(shown, [t + step for t in shown], [])
+    """The same by decoding everything."""
+    shown = [time for time, frame in _decoded(container, stream) if frame is not None]
+    step = _step(stream)
+    return _index(shown, [time + step for time in shown], [], step=step)
 
 
-def _index(shown: list[int], ends: list[int], keyframes: list[tuple[int, int]]) -> _Index:
+def _index(shown: list[int], ends: list[int], keyframes: list[tuple[int, int]], *, step: int) -> _Index:
+    """``step``: how long a frame is shown if it is the only one and its packet does not say."""
     shown = sorted(set(shown))
-    steps = [b - a for a, b in pairwise(shown)]
-    step = median(steps) if steps else 1
+    steps = [b - a for a, b in pairwise(shown)] or [step]
     last = max(ends, default=0)
-    return _Index(shown, sorted(keyframes), max(last, round(shown[-1] + step)) if shown else 0)
-
-
-def _frame_time(frame: Any, otherwise: int) -> int:
-    if frame.pts is not None:
-        return frame.pts
-    return otherwise if frame.dts is None else frame.dts
+    return _Index(shown, sorted(keyframes), max(last, round(shown[-1] + median(steps))) if shown else 0)
 
 
 def _decode(path: Path, index: _Index, wanted: list[int]) -> tuple[dict[int, np.ndarray], int, int]:
     """Pictures by time of showing, the number of decode errors, and the rotation in degrees clockwise."""
     pictures: dict[int, np.ndarray] = {}
-    rotation = errors = 0
-    with av.open(str(path), options=_LOCAL_FILES_ONLY) as container:
-        stream = _video_stream(container)
-        stream.codec_context.thread_count = 1  # clips run side by side, one core each
-        for seek_to, group in [*_groups(index, wanted), (None, wanted)]:
-            missing = {shown for shown in group if shown not in pictures}
-            if (
-                not missing
-            ):  # always so for the last group, unless a seek went astray: then all is decoded from the start
-                continue
-            container.seek(seek_to if seek_to is not None else 0, stream=stream, backward=True)
-            last = max(missing)
-            for frame in _decoded(container, stream):
-                if frame is None:
-                    errors += 1
-                    continue
-                shown = _frame_time(frame, otherwise=-1)
-                if shown in missing and not frame.is_corrupt:
-                    pictures[shown], rotation = _upright(frame, stream.sample_aspect_ratio)
-                if shown >= last:
-                    break
-    return pictures, errors, rotation
+    errors: set[int] = set()
+    rotation = 0
+    # The second round is for seeks that went astray: all is decoded from the start.
+    for groups in (_groups(index, wanted), [(None, wanted)]):
+        if all(shown in pictures for shown in wanted):
+            break
+        with _opened(path) as (container, stream):
+            for seek_to, group in groups:
+                if seek_to is not None:
+                    container.seek(seek_to, stream=stream, backward=True)
+                damage = None  # all that is shown after it is spoilt, up to the next key frame
+                for shown, frame in _decoded(container, stream):
+                    if frame is None or frame.is_corrupt:
+                        damage = shown if damage is None else max(damage, shown)
+                        errors.add(shown)
+                    elif damage is not None and frame.key_frame and shown > damage:
+                        damage = None
+                    if damage is None and shown in group:
+                        pictures[shown], rotation = _upright(frame, stream.sample_aspect_ratio)
+                    if frame is not None and shown >= group[-1]:
+                        break
+    return pictures, len(errors), rotation
 
 
 def _groups(index: _Index, wanted: list[int]) -> list[tuple[int | None, list[int]]]:
@@ -238,15 +255,34 @@ def _groups(index: _Index, wanted: list[int]) -> list[tuple[int | None, list[int
     return list(groups.items())
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames in the order of showing; None for each packet that does not decode."""
+def _decoded(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
+    """Frames in the order of showing, with their times; for a packet that is damaged its time and None.
+
+    A frame without any time stamp follows the one before it at the mean rate.
+    """
+    step = _step(stream)
+    last: int | None = None
     for packet in container.demux(stream):
+        frames, damaged = [], packet.is_corrupt
         try:
-            yield from packet.decode()
-        except av.FFmpegError as error:
-            if isinstance(error, OSError | MemoryError) or not isinstance(error, ValueError):
-                raise
-            yield None
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            damaged = True
+        if damaged:
+            yield _first_known(packet.pts, packet.dts, last), None
+        for frame in frames:
+            last = _first_known(frame.pts, frame.dts, None if last is None else last + step)
+            yield last, frame
+
+
+def _first_known(*times: int | None) -> int:
+    return next((time for time in times if time is not None), 0)
+
+
+def _step(stream: Any) -> int:
+    """The mean time between two frames."""
+    rate = stream.average_rate or stream.guessed_rate or 25
+    return max(1, round(1 / (rate * stream.time_base)))
 
 
 def _upright(frame: Any, aspect: Fraction | None) -> tuple[np.ndarray, int]:
@@ -284,7 +320,7 @@ def _read_folder(
     files = [f for f in folder.iterdir() if f.suffix.lower() in _IMAGE_ENDINGS and not f.name.startswith(".")]
     if not files:
         raise VideoError(f"the folder holds no pictures; looked for {', '.join(sorted(_IMAGE_ENDINGS))}")
-    files.sort(key=lambda f: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", f.name)])
+    files.sort(key=lambda f: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", f.name)])
     begin, stop = _span(start, end, len(files) / frame_rate, max_lost=max_lost)
     numbers = [min(len(files) - 1, int(t * frame_rate)) for t in segment_centres(begin, stop, count)]
     pictures = {n: _read_picture(files[n]) for n in sorted(set(numbers))}

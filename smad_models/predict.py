@@ -152,8 +152,9 @@ def _predict_rows(
 def _note_doubts(meta: Meta, cache: Cache) -> dict[str, str]:
     """What a reader of the predictions should know of a checkpoint's fit to this cache, by subject."""
     notes = {}
-    settings = cache.attributes.get("settings", {})
-    align, method = settings.get("face", {}).get("align"), settings.get("eye", {}).get("method")
+    align, method = (
+        cache.attributes.get(stage, {}).get(name) for stage, name in (("face", "align"), ("eye", "method"))
+    )
     if meta.convention == "published" and (align, method) != ("none", "draw"):
         notes["inputs"] = (
             "the published network saw unaligned faces and one random sample a step (align: none, method: draw); "

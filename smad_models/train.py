@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from smad_models.checkpoints import (
@@ -35,7 +35,7 @@ from smad_models.checkpoints import (
 from smad_models.dataset import Cache, open_cache, split_fold
 from smad_models.folds import read_folds
 from smad_models.inputs import Convention, Inputs, find_device, fit_statistics
-from smad_models.maqt import Maqt
+from smad_models.maqt import Maqt, draw_lstm
 from smad_models.resnet import ResNet18, calibrate_norms
 from smad_models.tasks import Losses, LossWeights, Task, compute_loss, find_task, read_targets
 
@@ -52,7 +52,7 @@ class TrainOptions:
     learning_rate: float = 1e-4
     weight_decay: float = 5e-4
     loss_weights: LossWeights | None = None  # None = the task's published ones
-    lstm_init: Literal["published", "xavier"] = "published"  # published = PyTorch's default; see `_draw_lstm`
+    lstm_init: Literal["published", "xavier"] = "published"  # published = PyTorch's default; see `maqt.draw_lstm`
     convention: Convention = "standard"
     seed: int = 0
 
@@ -140,7 +140,7 @@ def train_fold(
     model = build_model(meta)
     if options.lstm_init == "xavier":
         for lstm in (model.eye_lstm, model.gaze_lstm):
-            _draw_lstm(lstm)
+            draw_lstm(lstm)
     if options.convention == "standard":
         model.inputs.set_statistics(fit_statistics(opened.read(split.training, ("eye",))["eye"]))
     features = None
@@ -246,22 +246,6 @@ def _draw_crops(cache: Cache, rows: np.ndarray, *, seed: int) -> np.ndarray:
     pairs = np.random.default_rng(seed).permutation(pairs)[:CALIBRATION_CROPS]
     clips, inverse = np.unique(pairs[:, 0], return_inverse=True)
     return cache.read(rows[clips], ("face",))["face"][inverse, pairs[:, 1]]
-
-
-def _draw_lstm(lstm: nn.LSTM) -> None:
-    """Xavier weights gate by gate, forget gates open (Glorot & Bengio 2010; Jozefowicz et al. 2015).
-
-    PyTorch's default lets a sequence fade to about a hundredth over three layers, below the positional tables of the
-    fusion: fine for the published 13,000 steps, hopeless for a hundred.
-    """
-    for name, parameter in lstm.named_parameters():
-        if "weight" in name:
-            for gate in parameter.data.chunk(4):  # input, forget, cell, output
-                nn.init.xavier_uniform_(gate)
-        else:
-            parameter.data.zero_()
-            if "bias_ih" in name:
-                parameter.data.chunk(4)[1].fill_(1.0)
 
 
 def _load_features(path: Path, model: Maqt, cache: Cache, *, fold: int) -> Tensor:

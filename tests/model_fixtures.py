@@ -70,7 +70,7 @@ def write_cache(
     digest: str = "d0",
     **attributes: Any,
 ) -> Path:
-    """A store in the cache's format at ``path``: sharded, a clip a chunk, checksummed, empty chunks kept."""
+    """A store in the cache's format at ``path``: faces in shards of 64 clips, checksummed, empty chunks kept."""
     steps, frames, size = arrays["eye"].shape[1], *arrays["face"].shape[1:3]
     specs = schema.face_arrays(frames=frames, size=size) | schema.eye_arrays(steps=steps)
     root = zarr.create_group(path, zarr_format=3)
@@ -89,8 +89,8 @@ def write_cache(
         array = root.create_array(
             name,
             shape=(len(clips), *spec.shape),
-            chunks=(1, *spec.shape),
-            shards=(64, *spec.shape),
+            chunks=(1 if name == "face" else 64, *spec.shape),
+            shards=(64, *spec.shape) if name == "face" else None,
             dtype=spec.dtype,
             fill_value=spec.missing,
             dimension_names=("clip", *spec.dims),

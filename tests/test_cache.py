@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorstore
 import zarr
 
 from smad_features import cache, schema
@@ -98,6 +99,24 @@ def test_the_packed_rows_are_those_of_the_units(tree) -> None:  # type: ignore[n
     assert json.loads((results / "cache.json").read_text())["digest"] == digest
     assert group["face"].shards[0] == cache.SHARD
     assert group["face"].chunks[0] == 1
+
+
+def test_a_clip_without_any_data_is_written_not_left_out(tmp_path: Path) -> None:
+    units = []
+    for stage, specs in SPECS.items():
+        unit = make_unit(stage, "A", 3)
+        for name, spec in specs.items():
+            unit.arrays[name][1] = spec.missing
+        units.append({"A": tmp_path / stage / "A.zarr.zip"})
+        cache.write_unit(units[-1]["A"], unit, specs)
+    rows = [("A", f"A_{i:02d}") for i in range(3)]
+    cache.pack(tmp_path, rows, units, SPECS["faces"] | SPECS["eyes"], {"channels": []})
+    assert cache.verify_cache((tmp_path / "cache.zarr").resolve()) == []
+    store = tmp_path / "cache.zarr"
+    for name in SPECS["faces"] | SPECS["eyes"]:
+        spec = {"driver": "zarr3", "kvstore": f"file://{store / name}/", "fill_missing_data_reads": False}
+        found = tensorstore.open(spec, read=True).result().read().result()
+        np.testing.assert_array_equal(found, np.asarray(zarr.open_group(store, mode="r")[name]))
 
 
 def test_the_same_content_is_packed_once(tree) -> None:  # type: ignore[no-untyped-def]

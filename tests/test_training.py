@@ -376,8 +376,8 @@ def test_a_checkpoint_with_missing_or_misshapen_tensors_is_refused_by_name(train
 def test_published_weights_become_checkpoints_and_what_is_doubtful_is_noted(tmp_path: Path) -> None:
     clips = name_clips(2, 2)
     labels = draw_labels(len(clips))
-    settings = {"face": {"align": "template"}, "eye": {"method": "mean"}}
-    cache = write_cache(tmp_path / "cache.zarr", clips, draw_arrays(labels, size=112), settings=settings)
+    made: dict[str, Any] = {"face": {"align": "template"}, "eye": {"method": "mean"}}
+    cache = write_cache(tmp_path / "cache.zarr", clips, draw_arrays(labels, size=112), **made)
     folds, _ = write_tables(tmp_path, clips, labels, folds=2)
     model = Maqt("va")
     torch.save(to_published(model), tmp_path / "valence_MAQT_set1.pth")
@@ -407,6 +407,13 @@ def test_a_destroyed_published_file_is_refused_with_its_size(tmp_path: Path) -> 
     (tmp_path / "valence_MAQT_set1.pth").write_bytes(b"\r\n")
     with pytest.raises(ValueError, match="2 bytes cannot be a checkpoint"):
         read_published(tmp_path / "valence_MAQT_set1.pth")
+
+
+def test_a_fold_whose_training_clips_are_all_unlabelled_is_refused(world: SimpleNamespace, tmp_path: Path) -> None:
+    hidden = [clip for clip, participant in CLIPS if int(participant[1:]) % 2]
+    _, labels = write_tables(tmp_path, CLIPS, world.values, folds=2, unlabelled=hidden)
+    with pytest.raises(ValueError, match="no clip outside fold 1 has all of emotion, intensity"):
+        _train(world, tmp_path / "fold1", task="intensity", labels=labels)
 
 
 def test_targets_are_read_for_fully_labelled_clips_only(tmp_path: Path) -> None:
