@@ -21,7 +21,7 @@ from smad_features.freshness import (
     read_key,
     unit_path,
 )
-from smad_features.manifest import Clip, TableError, check_annotations, read_clips, read_labels
+from smad_features.manifest import Clip, TableError, check_clips, read_clips, read_targets
 from smad_features.model_files import ModelFileError
 
 FINGERPRINTS = Path(".smad/fingerprints.sqlite")
@@ -97,13 +97,11 @@ def _check(options: argparse.Namespace) -> None:
         absent = [path for path in named if not path.exists()]
         first = f"; the first: {absent[0]}" if absent else ""
         print(f"  {column}: {len(named)} named, {len(clips) - len(named)} missing, {len(absent)} not there{first}")
+    check_clips(clips, config)
     if config["labels"] is not None:
-        ids = {clip.clip for clip in clips}
-        labels = read_labels(Path(config["labels"]), emotions=config["emotions"], clips=ids)
-        print(f"{config['labels']}: labels of {len(ids & labels.keys())} of these clips")
-    if config["annotations"] is not None:
-        check_annotations(Path(config["annotations"]), emotions=config["emotions"])
-        print(f"{config['annotations']}: all rows are allowed")
+        for task, labels in read_targets(clips, config).items():
+            known = sum(None not in label for label in labels.values())
+            print(f"{config['labels']}: {task}: {known} of these clips are labelled")
 
 
 def _make_unit(options: argparse.Namespace) -> int:

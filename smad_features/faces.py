@@ -31,6 +31,8 @@ _RIGHT_EYE, _LEFT_EYE, _NOSE_TIP, _MOUTH_CORNERS = (33, 133), (362, 263), 4, (61
 _TILES = 2  # tiles across and down, where nothing was found in the whole picture; they overlap by half
 # A face larger than this fraction of the picture would have been seen in the whole: a tile shows something else there.
 _LARGEST_IN_TILE = 0.2
+# Two faces may lie in the square that the mesh looks at, and its first is not always the one that was meant.
+_MESHES = 2
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ class FaceFinder:
         self._mesh = None
         if model_file.suffix == ".task":
             base = tasks.BaseOptions(model_asset_path=str(model_file), delegate=cpu)
-            self._mesh = vision.FaceLandmarker.create_from_options(
-                vision.FaceLandmarkerOptions(base_options=base, num_faces=1, min_face_detection_confidence=0.3)
+            options = vision.FaceLandmarkerOptions(
+                base_options=base, num_faces=_MESHES, min_face_detection_confidence=0.3
             )
+            self._mesh = vision.FaceLandmarker.create_from_options(options)
         self._tiles = tiles
 
     def __enter__(self) -> FaceFinder:
@@ -113,17 +116,11 @@ class FaceFinder:
         left, top = max(0, int(x - half)), max(0, int(y - half))
         right, bottom = min(width, int(x + half) + 1), min(height, int(y + half) + 1)
         found = self._mesh.detect(_image(picture[top:bottom, left:right])).face_landmarks
-        if not found:
+        options = [_five_points([(p.x * (right - left) + left, p.y * (bottom - top) + top) for p in f]) for f in found]
+        distances = [np.hypot(*(points[:2].mean(axis=0) - face.points[:2].mean(axis=0))) for points in options]
+        if not options or min(distances) > face.side / 4:  # eyes that lie elsewhere are somebody else's
             return None
-        mesh = np.array([(p.x * (right - left) + left, p.y * (bottom - top) + top) for p in found[0]]) - 0.5
-        points = np.stack(
-            [
-                mesh[list(_RIGHT_EYE)].mean(axis=0),
-                mesh[list(_LEFT_EYE)].mean(axis=0),
-                mesh[_NOSE_TIP],
-                *mesh[list(_MOUTH_CORNERS)],
-            ]
-        )
+        points = options[int(np.argmin(distances))]
         return Face(face.box, face.score, points, tuple(points[3:].mean(axis=0)))
 
     def _detect(self, picture: np.ndarray, corner: tuple[int, int]) -> list[Face]:
@@ -274,6 +271,19 @@ def _image(picture: np.ndarray) -> Any:
     import mediapipe
 
     return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
+
+
+def _five_points(mesh: list[tuple[float, float]]) -> np.ndarray:
+    """(5, 2), pixel centres: the template's points, from a mesh in pixels off the picture's corner."""
+    points = np.array(mesh) - 0.5
+    return np.stack(
+        [
+            points[list(_RIGHT_EYE)].mean(axis=0),
+            points[list(_LEFT_EYE)].mean(axis=0),
+            points[_NOSE_TIP],
+            *points[list(_MOUTH_CORNERS)],
+        ]
+    )
 
 
 def _tiles(picture: np.ndarray) -> list[tuple[np.ndarray, tuple[int, int]]]:

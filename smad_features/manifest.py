@@ -104,12 +104,6 @@ def read_labels(path: Path, *, emotions: list[str], clips: set[str]) -> dict[str
     return labels
 
 
-def targets_of(labels: dict[str, dict[str, Any]], task: str) -> dict[str, list[Any]]:
-    """The labels that a task is trained on and scored by, a clip: intensity is learned together with the emotion."""
-    columns = ("emotion", "intensity") if task == "intensity" else (task,)
-    return {clip: [row[column] for column in columns] for clip, row in labels.items()}
-
-
 def check_annotations(path: Path, *, emotions: list[str]) -> None:
     """Raise TableError unless every row of annotations.tsv is allowed and stands once for its clip and annotator."""
     seen: dict[tuple[str, str], int] = {}
@@ -123,8 +117,8 @@ def check_annotations(path: Path, *, emotions: list[str]) -> None:
         _check_emotion(path, line, row["emotion"], emotions)
 
 
-def check_request(clips: list[Clip], config: dict[str, Any]) -> None:
-    """Raise TableError where the table of clips and the configuration ask for what cannot be done."""
+def check_clips(clips: list[Clip], config: dict[str, Any]) -> None:
+    """Raise TableError where the table of clips contradicts itself or the configuration."""
     table = config["clips"]
     if config["on_bad_clip"] == "fail":
         for clip in clips:
@@ -150,15 +144,37 @@ def check_request(clips: list[Clip], config: dict[str, Any]) -> None:
                 f"{table}: clip {clip.clip}: column `fold`: {clip.fold} is above `folds.count`,"
                 f" {config['folds']['count']}"
             )
-    if config["checkpoints"] != "train" and not folded:
+
+
+def read_targets(clips: list[Clip], config: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """The labels of these clips by task: what each is trained on and scored by. Only features do without.
+
+    Raises
+    ------
+    TableError
+        As `read_labels`; or the configuration asks for a benchmark that cannot be.
+    """
+    if config["checkpoints"] != "train" and any(clip.fold is None for clip in clips):
         raise TableError(
-            f"{table}: `checkpoints: {config['checkpoints']}` needs a column `fold`: only the folds that the"
+            f"{config['clips']}: `checkpoints: {config['checkpoints']}` needs a column `fold`: only the folds that the"
             " checkpoints were trained on tell which clips they have not seen"
         )
     if config["checkpoints"] == "train" and config["labels"] is None:
         raise TableError(
             "`labels: null` leaves nothing to train on: name a table of labels, or a folder of checkpoints"
         )
+    if config["annotations"] is not None:
+        check_annotations(Path(config["annotations"]), emotions=config["emotions"])
+    ids = {clip.clip for clip in clips}
+    labels = {}
+    if config["labels"] is not None:
+        labels = read_labels(Path(config["labels"]), emotions=config["emotions"], clips=ids)
+    # Intensity is learned together with the emotion.
+    columns = {task: ("emotion", "intensity") if task == "intensity" else (task,) for task in config["tasks"]}
+    return {
+        task: {clip: [labels[clip][column] for column in columns[task]] for clip in sorted(ids & labels.keys())}
+        for task in config["tasks"]
+    }
 
 
 def _check_emotion(path: Path, line: int, emotion: str | None, emotions: list[str]) -> None:

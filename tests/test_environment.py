@@ -19,6 +19,7 @@ LOCK = dict(line.split("==") for line in LOCK_LINES)
 
 # The one documented difference: conda brings the libraries that the OpenCV with a screen links to.
 HEADLESS, SCREEN = "opencv-contrib-python-headless", "opencv-contrib-python"
+LOCKED_FOR = {"python_version": "3.11", "python_full_version": "3.11.0"}  # as `make lock` says
 # What only some machines' torch asks for comes with torch itself: see the Makefile.
 OF_TORCH = re.compile(r"nvidia-.*|cuda-.*|triton.*")
 
@@ -111,7 +112,8 @@ def test_nothing_that_the_locked_packages_need_is_left_out() -> None:
             for line in requires(asker.name) or []:
                 wanted = Requirement(line)
                 name = canonicalize_name(wanted.name)
-                if wanted.marker and not wanted.marker.evaluate({"extra": extra}):
+                pythons = ({"extra": extra}, {"extra": extra, **LOCKED_FOR})  # this one, and the lock's own
+                if wanted.marker and not any(wanted.marker.evaluate(python) for python in pythons):
                     continue
                 if name == SCREEN or (asker.name == "torch" and OF_TORCH.fullmatch(name)):
                     continue

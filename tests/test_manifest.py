@@ -14,9 +14,10 @@ from smad_features.manifest import (
     Clip,
     TableError,
     check_annotations,
-    check_request,
+    check_clips,
     read_clips,
     read_labels,
+    read_targets,
     targets_of,
 )
 
@@ -262,7 +263,7 @@ def folded(*folds: int | None) -> list[Clip]:
     ids=["no folds", "given folds", "predict only", "an absent file is for quarantine", "nothing named, nothing bad"],
 )
 def test_what_can_be_done_is_let_through(clips: list[Clip], settings: dict[str, Any]) -> None:
-    check_request(clips, complete_config(settings))
+    check_clips(clips, complete_config(settings))
 
 
 @pytest.mark.parametrize(
@@ -279,8 +280,10 @@ def test_what_can_be_done_is_let_through(clips: list[Clip], settings: dict[str, 
 def test_what_cannot_be_done_is_refused_before_work_begins(
     clips: list[Clip], settings: dict[str, Any], message: str
 ) -> None:
+    config = complete_config(settings)
     with pytest.raises(TableError, match=message):
-        check_request(clips, complete_config(settings))
+        check_clips(clips, config)
+        read_targets(clips, config)
 
 
 @pytest.mark.parametrize("column", ["video", "eye", "stimulus"])
@@ -288,7 +291,23 @@ def test_under_fail_a_named_file_that_is_not_there_stops_the_run_at_once(tmp_pat
     here, gone = write(tmp_path, "x", "here"), tmp_path / "gone"
     config = complete_config({"on_bad_clip": "fail"})
     paths: dict[str, Any] = {column: here}
-    check_request([Clip("a", "p", **paths)], config)
+    check_clips([Clip("a", "p", **paths)], config)
     paths[column] = gone
     with pytest.raises(TableError, match=rf"clip b: column `{column}`: no such file: {re.escape(str(gone))}"):
-        check_request([Clip("a", "p"), Clip("b", "p", **paths)], config)
+        check_clips([Clip("a", "p"), Clip("b", "p", **paths)], config)
+
+
+def test_targets_are_the_labels_of_these_clips_by_task(tmp_path: Path) -> None:
+    rows = ["a\tfear\t2\t-0.5\t0.5", "b\t\t1\t\t", "stranger\tanger\t1\t0\t0"]
+    labels = write(tmp_path, "clip\temotion\tintensity\tvalence\tarousal\n" + "\n".join(rows) + "\n", "labels.tsv")
+    config = complete_config({"labels": str(labels), "tasks": ["emotion", "valence", "intensity"]})
+    assert read_targets([Clip("a", "p"), Clip("b", "p"), Clip("c", "q")], config) == {
+        "emotion": {"a": ["fear"], "b": [None]},
+        "valence": {"a": [-0.5], "b": [None]},
+        "intensity": {"a": ["fear", 2.0], "b": [None, 1.0]},
+    }
+
+
+def test_predicting_only_needs_no_labels() -> None:
+    config = complete_config({"checkpoints": "given", "labels": None, "tasks": ["emotion"]})
+    assert read_targets([Clip("a", "p", fold=1)], config) == {"emotion": {}}

@@ -182,6 +182,16 @@ def test_features_of_a_random_backbone_tell_faces_apart(world: SimpleNamespace) 
     assert spread > 0.1
 
 
+def test_a_cache_without_any_face_still_has_features(tmp_path: Path) -> None:
+    clips = name_clips(2, 1)
+    arrays = draw_arrays(draw_labels(2), size=16)
+    arrays["face"][:], arrays["face_found"][:] = 0, False
+    cache = write_cache(tmp_path / "cache.zarr", clips, arrays)
+    folds, _ = write_tables(tmp_path, clips, draw_labels(2), folds=2)
+    embed_faces(fold=2, cache=cache, folds=folds, output=tmp_path / "features")
+    assert torch.isfinite(read_tensors(tmp_path / "features")["features"]).all()
+
+
 def test_a_given_backbone_is_used_as_it_is(world: SimpleNamespace, tmp_path: Path) -> None:
     given = ResNet18()
     # As ImageNet files are: with a classifier, and of an age without counters.

@@ -1,6 +1,7 @@
 # First of all the configuration and all tables are checked, and each product is compared with what it should
 # be made from. What a stage depends on is handed to Snakemake as one digest in a small key file, the rule's input.
 
+import shlex
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -15,21 +16,13 @@ SETTINGS = SMAD / "config.json"  # the configuration with every default, for the
 try:
     CONFIG = configuration.complete_config(dict(config))
     CLIPS = manifest.read_clips(Path(CONFIG["clips"]))
-    LABELS = (
-        manifest.read_labels(Path(CONFIG["labels"]), emotions=CONFIG["emotions"], clips={clip.clip for clip in CLIPS})
-        if CONFIG["labels"] is not None
-        else None
-    )
-    if CONFIG["annotations"] is not None:
-        manifest.check_annotations(Path(CONFIG["annotations"]), emotions=CONFIG["emotions"])
-    manifest.check_request(CLIPS, CONFIG)
+    manifest.check_clips(CLIPS, CONFIG)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
 PARTICIPANTS = sorted({clip.participant for clip in CLIPS})
 FOLDS = range(1, CONFIG["folds"]["count"] + 1)
-TRAINS = CONFIG["checkpoints"] == "train"
-CHECKPOINTS = Path("results/checkpoints") if TRAINS else Path(CONFIG["checkpoints"])
+CHECKPOINTS = "results/checkpoints" if CONFIG["checkpoints"] == "train" else CONFIG["checkpoints"]
 CLIP_TABLE = sorted([c.participant, c.clip, c.fold] for c in CLIPS)
 
 
@@ -84,6 +77,15 @@ def key(name, digest, made=None):
 
 
 @cache
+def targets():
+    """The labels by task, checked. Read only for a target that needs them: `features` wants none."""
+    try:
+        return manifest.read_targets(CLIPS, CONFIG)
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+@cache
 def planned_units():
     """Each unit as it should be and as it is, by stage and participant."""
     with freshness.Fingerprints(SMAD / "fingerprints.sqlite" if is_running() else None) as fingerprints:
@@ -132,5 +134,5 @@ def options(settings):
         if value is True:
             words.append(option)
         elif value is not None and value is not False:
-            words.append(f"{option} {value}")
+            words.append(f"{option} {shlex.quote(str(value))}")
     return " ".join(words)

@@ -14,8 +14,8 @@ rule extract_faces:
     params:
         settings=SETTINGS,
     shell:
-        "smad-features faces {wildcards.participant} --configfile {params.settings} --key {input} --threads {threads}"
-        " --output {output} > {log} 2>&1"
+        "smad-features faces --configfile {params.settings} --key {input} --threads {threads}"
+        " --output {output} -- {wildcards.participant} > {log} 2>&1"
 
 
 rule resample_eyes:
@@ -31,8 +31,8 @@ rule resample_eyes:
     params:
         settings=SETTINGS,
     shell:
-        "smad-features eyes {wildcards.participant} --configfile {params.settings} --key {input} --threads {threads}"
-        " --output {output} > {log} 2>&1"
+        "smad-features eyes --configfile {params.settings} --key {input} --threads {threads}"
+        " --output {output} -- {wildcards.participant} > {log} 2>&1"
 
 
 rule list_clips:

@@ -3,13 +3,18 @@
 EMOTIONS = ",".join(CONFIG["emotions"])
 MODEL_MODULES = [f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints")]
 IS_FROZEN = CONFIG["train"]["freeze_face"]
-LABELS_OPTION = "" if CONFIG["labels"] is None else f"--labels {CONFIG['labels']}"
+LABELS_OPTION = options({"labels": CONFIG["labels"]})
 BACKBONE = CONFIG["train"]["backbone"]
 BACKBONE_CONTENT = freshness.Fingerprints(None).of(Path(BACKBONE)) if BACKBONE else None
-TARGETS = {task: manifest.targets_of(LABELS or {}, task) for task in CONFIG["tasks"]}
 
-# Labels balance the folds when they are first made, and never again: so they are no input.
-FOLDS_KEY = stage_key("folds", clips=CLIP_TABLE, folds=CONFIG["folds"], modules=["smad_models.folds"])
+# Labels balance the folds when they are first made, and never again: so they are checked here, but are no input.
+FOLDS_KEY = stage_key(
+    "folds",
+    tasks_are_known=lambda wildcards: targets() is not None,
+    clips=CLIP_TABLE,
+    folds=CONFIG["folds"],
+    modules=["smad_models.folds"],
+)
 EMBED_KEY = stage_key(
     "embed_faces",
     seed=CONFIG["train"]["seed"],
@@ -20,7 +25,7 @@ EMBED_KEY = stage_key(
 TRAIN_KEY = stage_key(
     "train/{task}",
     settings={**CONFIG["train"], "backbone": BACKBONE_CONTENT},
-    targets=lambda wildcards: TARGETS[wildcards.task],
+    targets=lambda wildcards: targets()[wildcards.task],
     emotions=CONFIG["emotions"],
     modules=[*MODEL_MODULES, "smad_models.train", "smad_models.folds"],
     libraries=["torch"],
@@ -106,7 +111,7 @@ rule predict:
         mem_mb=3000,
     params:
         emotions=EMOTIONS,
-        checkpoints=CHECKPOINTS,
+        checkpoints=shlex.quote(CHECKPOINTS),
     shell:
         "smad-models predict --task {wildcards.task} --emotions {params.emotions} --checkpoints {params.checkpoints}"
         " --folds {input.folds} --key {input.key} --threads {threads} --output {output} > {log} 2>&1"

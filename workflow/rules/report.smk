@@ -1,10 +1,10 @@
 # predictions + labels -> scores -> one page. Without labels there is nothing to score.
 
 SCORES = expand("results/scores/{task}.json", task=CONFIG["tasks"])
-SCOREBOARD = [] if LABELS is None else ["results/scores.tsv", "results/report.html"]
+SCOREBOARD = [] if CONFIG["labels"] is None else ["results/scores.tsv", "results/report.html"]
 SCORE_KEY = stage_key(
     "score/{task}",
-    targets=lambda wildcards: TARGETS[wildcards.task],
+    targets=lambda wildcards: targets()[wildcards.task],
     emotions=CONFIG["emotions"],
     modules=["smad_models.score", "smad_models.metrics", "smad_models.tasks", "smad_models.folds"],
     libraries=["scikit-learn", "scipy"],
@@ -12,7 +12,7 @@ SCORE_KEY = stage_key(
 REPORT_KEY = stage_key(
     "report",
     page=CONFIG["report"],
-    targets=TARGETS,
+    targets=lambda wildcards: targets(),
     modules=["smad_models.report", "smad_models.charts"],
     template=freshness.hash_file(freshness.module_folder("smad_models") / "report.html.jinja"),
 )
