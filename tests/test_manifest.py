@@ -18,7 +18,6 @@ from smad_features.manifest import (
     read_clips,
     read_labels,
     read_targets,
-    targets_of,
 )
 
 EMOTIONS = ["joy", "calm"]
@@ -204,13 +203,6 @@ def test_labels_need_all_their_columns(tmp_path: Path) -> None:
     path = write(tmp_path, "clip\temotion\na\tjoy\n", "labels.tsv")
     with pytest.raises(TableError, match="column `intensity` is missing; found: clip, emotion"):
         read_labels(path, emotions=EMOTIONS, clips={"a"})
-
-
-def test_the_targets_of_a_task_are_its_own_column_and_intensity_is_learned_with_the_emotion(tmp_path: Path) -> None:
-    labels = labels_of(tmp_path, "a\tjoy\t2\t0.5\t\n")
-    assert targets_of(labels, "valence") == {"a": [0.5]}
-    assert targets_of(labels, "arousal") == {"a": [None]}
-    assert targets_of(labels, "intensity") == {"a": ["joy", 2.0]}
 
 
 # ---- annotations.tsv

@@ -24,10 +24,8 @@ def cache(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> xarray.Data
     rows = [f"{clip}\tP{i}\t{media / name}\t" for i, (clip, name) in enumerate(VIDEOS.items())]
     rows[0] += str(media / "tobii_pro_lab_24_120hz.tsv")
     (folder / "clips.tsv").write_text("clip\tparticipant\tvideo\teye\n" + "\n".join(rows) + "\n")
-    (folder / "labels.tsv").write_text("clip\temotion\tintensity\tvalence\tarousal\nfrontal\thappiness\t2\t0.5\t0.2\n")
     settings = {
         "clips": "clips.tsv",
-        "labels": "labels.tsv",
         "face": {"model": "landmarker", "model_file": str(shared / "models/face_landmarker.task")},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
