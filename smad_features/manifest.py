@@ -193,7 +193,9 @@ def _read_rows(path: Path, schema_name: str) -> Iterator[tuple[int, dict[str, An
     try:
         file = path.open(encoding="utf-8-sig", newline="")
     except FileNotFoundError:
-        raise TableError(f"{path}: no such table ({schema['title'].removeprefix('A row of ')})") from None
+        raise TableError(
+            f"{path}: no such file; want a table with the columns {', '.join(schema['required'])}: see config/README.md"
+        ) from None
     except OSError as refusal:
         raise TableError(f"{path}: {refusal.strerror}") from None
     with file:

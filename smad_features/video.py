@@ -163,6 +163,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and the stream that a player would show."""
     with path.open("rb") as file, av.open(file, options=_OPTIONS) as container:
         stream = _video_stream(container)
+        if stream.codec_context is None:
+            raise VideoError("FFmpeg has no decoder for its video stream")
         stream.codec_context.thread_count = 1  # clips run side by side, one core each
         if stream.codec_context.name == "hevc":  # the one decoder that conceals damage without a word
             stream.codec_context.options = {"err_detect": "explode"}
@@ -227,22 +229,24 @@ def _decode(path: Path, index: _Index, wanted: list[int]) -> tuple[dict[int, np.
     groups = _groups(index, wanted)
     by_shown, by_decoding = ([(key and key[i], group) for key, group in groups] for i in range(2))
     for attempt in (by_shown, by_decoding, [(None, wanted)]):
-        if all(shown in pictures for shown in wanted):
+        left = [(seek_to, group) for seek_to, group in attempt if any(shown not in pictures for shown in group)]
+        if not left:
             break
         with _opened(path) as (container, stream):
-            for seek_to, group in attempt:
-                # All that is shown after damage is spoilt, up to the next key frame; so is all after a seek.
-                damage: float | None = None
+            for seek_to, group in left:
+                # After a seek and after damage all that is shown is spoilt, up to the next key frame.
+                spoilt_until: float | None = None
                 if seek_to is not None:
+                    spoilt_until = float("-inf")
                     container.seek(seek_to, stream=stream, backward=True)
-                    damage = float("-inf")
                 for shown, frame in _decoded(container, stream):
                     if frame is None or frame.is_corrupt:
-                        damage = shown if damage is None else max(damage, shown)
-                        errors.add(shown)
-                    elif damage is not None and frame.key_frame and shown > damage:
-                        damage = None
-                    if damage is None and shown in group:
+                        if spoilt_until != float("-inf"):  # a seek may land where no decoder can begin: no error
+                            errors.add(shown)
+                            spoilt_until = max(shown, spoilt_until or shown)
+                    elif spoilt_until is not None and frame.key_frame and shown > spoilt_until:
+                        spoilt_until = None
+                    if spoilt_until is None and shown in group:
                         pictures[shown], rotation = _upright(frame, stream.sample_aspect_ratio)
                     if frame is not None and shown >= group[-1]:
                         break
@@ -270,7 +274,9 @@ def _decoded(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
         frames, damaged = [], packet.is_corrupt
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
+        except av.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
             damaged = True
         if damaged:
             yield _first_known(packet.pts, packet.dts, last), None
@@ -324,7 +330,7 @@ def _read_folder(
     files = [f for f in folder.iterdir() if f.suffix.lower() in _IMAGE_ENDINGS and not f.name.startswith(".")]
     if not files:
         raise VideoError(f"the folder holds no pictures; looked for {', '.join(sorted(_IMAGE_ENDINGS))}")
-    files.sort(key=lambda f: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", f.name)])
+    files.sort(key=lambda file: _natural_order(file.name))
     begin, stop = _span(start, end, len(files) / frame_rate, max_lost=max_lost)
     numbers = [min(len(files) - 1, int(t * frame_rate + 1e-6)) for t in segment_centres(begin, stop, count)]
     pictures = {n: _read_picture(files[n]) for n in sorted(set(numbers))}
@@ -340,6 +346,11 @@ def _read_folder(
         "decode_errors": 0,
     }
     return Frames([pictures[n] for n in numbers], np.array(numbers) / frame_rate - begin, facts)
+
+
+def _natural_order(name: str) -> tuple[list[str | int], str]:
+    """What sorts `2.jpg` before `10.jpg`, and `01.jpg` and `1.jpg` always the same way."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
 def _read_picture(file: Path) -> np.ndarray:

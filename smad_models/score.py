@@ -227,7 +227,7 @@ def print_scoreboard(scores: Sequence[dict[str, Any]], *, console: Console | Non
     )
     for column in ("task", "metric"):
         table.add_column(column, no_wrap=True)
-    for column in ("fold ± sd", "pooled [95 % CI]", "published", "baseline"):
+    for column in ("fold±sd", "pooled [95 % CI]", "published", "baseline"):
         table.add_column(column, justify="right", no_wrap=True)
     for one in scores:
         protocols = one["protocols"]
@@ -238,8 +238,8 @@ def print_scoreboard(scores: Sequence[dict[str, Any]], *, console: Console | Non
             table.add_row(
                 "" if number else one["task"],
                 metric,
-                show(fold["mean"]) + ("" if fold["sd"] is None else f" ± {show(fold['sd'])}"),
-                show(pooled["value"]) + ("" if interval is None else rf" \[{show(interval[0])}, {show(interval[1])}]"),
+                show(fold["mean"]) + ("" if fold["sd"] is None else f"±{show(fold['sd'])}"),
+                show(pooled["value"]) + ("" if interval is None else rf" \[{show(interval[0])},{show(interval[1])}]"),
                 show(protocols["published"][metric]["mean"]),
                 show(base["fold"][metric]["mean"]),
             )

@@ -154,3 +154,14 @@ def test_check_says_what_the_tables_hold(raw: Path) -> None:
     assert said.returncode == 0, said.stderr
     assert "8 clips of 3 participants" in said.stdout
     assert "eye: 7 named, 1 missing, 1 not there" in said.stdout
+
+
+def test_a_missing_model_file_is_told_before_any_job(raw: Path, tmp_path: Path) -> None:
+    shutil.copytree(raw / "data", tmp_path / "data")
+    configure(tmp_path, face={"model": "landmarker", "model_file": "nowhere.task"})
+    run = run_workflow(tmp_path, "features")
+    assert run.returncode != 0
+    assert "face.model_file: nowhere.task: no such file" in run.output
+    assert "face_landmarker.task" in run.output
+    assert "put it at nowhere.task" in run.output
+    assert not (tmp_path / "results").exists()

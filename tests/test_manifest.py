@@ -148,7 +148,7 @@ def test_a_table_that_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path, ta
 
 
 def test_an_absent_table_and_a_folder_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"absent\.tsv: no such table \(clips\.tsv\)"):
+    with pytest.raises(TableError, match=r"absent\.tsv: no such file; want a table with the columns clip, participant"):
         read_clips(tmp_path / "absent.tsv")
     with pytest.raises(TableError, match="Is a directory"):
         read_clips(tmp_path)

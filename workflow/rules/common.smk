@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from smad_features import config as configuration
-from smad_features import freshness, manifest
+from smad_features import freshness, manifest, model_files
 from snakemake.exceptions import WorkflowError
 
 SMAD = Path(".smad")
@@ -90,6 +90,12 @@ def planned_units():
     """Each unit as it should be and as it is, by stage and participant."""
     with freshness.Fingerprints(SMAD / "fingerprints.sqlite" if is_running() else None) as fingerprints:
         units = freshness.plan_units(CLIPS, CONFIG, fingerprints)
+    needs_model = any(unit.stage == "faces" and not unit.is_fresh for unit in units)
+    if is_running() and needs_model and CONFIG["face"]["align"] != "none":
+        try:  # once, before any of the jobs asks for it
+            model_files.find_model(CONFIG["face"]["model"], given=CONFIG["face"]["model_file"])
+        except model_files.ModelFileError as error:
+            raise WorkflowError(str(error)) from None
     return {(unit.stage, unit.participant): unit for unit in units}
 
 
