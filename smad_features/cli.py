@@ -105,11 +105,12 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _make_unit(options: argparse.Namespace) -> int:
-    import cv2
-
     from smad_features.units import StaleKeyError, make_eyes, make_faces
 
-    cv2.setNumThreads(options.threads)
+    if options.command == "faces":
+        import cv2
+
+        cv2.setNumThreads(options.threads)
     config, clips = _read(options)
     own = [clip for clip in clips if clip.participant == options.participant]
     if not own:
