@@ -17,12 +17,12 @@ help:
 
 demo: $(READY)
 	@test -e $(DEMO)/data/clips.tsv || smad-features demo-data $(DEMO)/data --workers $(CORES)
-	snakemake --cores $(CORES) all --directory $(DEMO) --configfile config/demo/config.yaml
+	snakemake --cores $(CORES) --quiet rules --directory $(DEMO) --configfile config/demo/config.yaml -- all
 	@smad-models score --show $(foreach task,emotion valence arousal intensity,$(DEMO)/results/scores/$(task).json)
 	@echo "The report: $(CURDIR)/$(DEMO)/results/report.html"
 
 test: $(READY)
-	pytest -m "not slow" -n $(CORES)
+	pytest -m "not slow" -n $(CORES) --dist loadfile
 
 test-slow: $(READY)
 	pytest -m slow

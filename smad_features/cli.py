@@ -81,11 +81,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _demo_data(options: argparse.Namespace) -> None:
+def _demo_data(options: argparse.Namespace) -> int:
     from smad_features.synthetic import write_demo_data
 
     names = ("participants", "clips_per_participant", "seconds", "seed", "workers")
-    write_demo_data(options.folder, **{n: getattr(options, n) for n in names if getattr(options, n) is not None})
+    try:
+        write_demo_data(options.folder, **{n: getattr(options, n) for n in names if getattr(options, n) is not None})
+    except ValueError as error:
+        print(f"smad-features demo-data: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.folder}: synthetic clips; nobody in them exists (README.txt there says how they were made)")
+    return 0
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from smad_features import synthetic_faces as faces
 from smad_features import synthetic_recordings as recordings
@@ -104,7 +106,7 @@ def write_demo_data(
     Raises
     ------
     ValueError
-        When a number is too small to make a clip of.
+        When a number is too small to make a clip of, or the folder holds other files.
     """
     for name, value, least in (
         ("participants", participants, 1),
@@ -115,12 +117,12 @@ def write_demo_data(
     ):
         if value < least:
             raise ValueError(f"{name}: want at least {least}, got {value}")
+    notice = folder / "README.txt"
+    if folder.exists() and any(folder.iterdir()) and not (notice.exists() and notice.read_text() == README):
+        raise ValueError(f"{folder} is not empty, and what is there is not ours: name a new folder")
     plan = plan_clips(participants, clips_per_participant, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "README.txt").write_text(README, encoding="utf-8")
-    _write_table(folder / "clips.tsv", [_clip_row(clip, seconds) for clip in plan])
-    _write_table(folder / "labels.tsv", [{"clip": clip.clip} | clip.felt.row() for clip in plan])
-    _write_table(folder / "annotations.tsv", _annotations(plan, seed=seed))
+    notice.write_text(README, encoding="utf-8")
     for film in range(FILMS):
         rng = np.random.default_rng([seed, 1, film])
         anchors = np.array(list(recordings.ANCHORS.values()))
@@ -128,13 +130,20 @@ def write_demo_data(
         videos.write_video(folder / f"stimulus/film{film + 1}.mp4", frames, title=f"film {film + 1}")
     work = [[clip for clip in plan if clip.number == number] for number in range(participants)]
     write = partial(_write_participant, folder, seconds=seconds, seed=seed)
+    console = Console(stderr=True)
+    show = partial(track, description="synthetic participants", total=participants, console=console)
     if workers == 1:
-        for clips in work:
-            write(clips)
+        for _ in show(map(write, work), disable=not console.is_terminal):
+            pass
     else:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-            list(pool.map(write, work))
+            for _ in show(pool.map(write, work), disable=not console.is_terminal):
+                pass
+    # The tables last: where clips.tsv is, all is.
+    _write_table(folder / "labels.tsv", [{"clip": clip.clip} | clip.felt.row() for clip in plan])
+    _write_table(folder / "annotations.tsv", _annotations(plan, seed=seed))
+    _write_table(folder / "clips.tsv", [_clip_row(clip, seconds) for clip in plan])
 
 
 def plan_clips(participants: int, clips_per_participant: int, *, seed: int) -> list[Clip]:

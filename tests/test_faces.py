@@ -304,14 +304,14 @@ def test_every_frame_with_a_face_is_cropped_by_its_own_transform() -> None:
 
 def test_a_frame_without_a_face_shows_its_own_pixels_under_the_nearest_transform() -> None:
     frames = some_frames()
-    frames.times[:] = [0, 1, 2, 3, 4, 5.6, 6, 7]
+    frames.times[:] = [0, 1, 2, 3, 3.2, 5.6, 6, 7]
     here, there = face_at(100, 100, side=60), face_at(130, 120, side=60)
     faces = [[], [here], [], [], [], [], [there], []]
 
     arrays, quality = extracted(frames, faces)
 
     assert arrays["face_found"].tolist() == [False, True, False, False, False, False, True, False]
-    for i, face in enumerate([here, here, here, here, there, there, there, there]):  # frame 4: 3 s back, 2 s ahead
+    for i, face in enumerate([here, here, here, here, here, there, there, there]):  # frame 4: 2.2 s back, 2.8 s ahead
         _, transform = align_face(frames.pictures[i], face)
         np.testing.assert_allclose(arrays["face_transform"][i], transform, rtol=1e-6)
         np.testing.assert_array_equal(arrays["face"][i], warp(frames.pictures[i], transform, size=112))
@@ -479,6 +479,15 @@ def test_of_two_heads_side_by_side_each_keeps_its_own_mesh(clips: dict[str, Fram
         assert refined is not None
         shift = refined.points[:2].mean(axis=0) - each.points[:2].mean(axis=0)
         assert np.linalg.norm(shift) < each.side / 8
+
+
+def test_a_mesh_whose_eyes_lie_elsewhere_is_not_this_face_s(clips: dict[str, Frames], finder: FaceFinder) -> None:
+    picture = clips["pyfeat_single_face.mp4"].pictures[0]
+    (face,) = finder.find_faces(picture)
+    elsewhere = Face(face.box, face.score, face.points + np.array([0, face.side / 2]), face.mouth)
+
+    assert finder.refine(picture, face) is not None
+    assert finder.refine(picture, elsewhere) is None
 
 
 @pytest.mark.parametrize("corner", [(720, 100), (180, 390)])

@@ -351,3 +351,10 @@ def test_each_modality_alone_tells_what_unseen_participants_feel(modality: str, 
     assert min(ratings.values()) >= (0.45 if modality == "eye" else 0.3), ratings
     shuffled = np.random.default_rng(0).permutation(emotions)
     assert probe_emotion(features, shuffled, groups) < 0.3  # the probe itself invents nothing
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "clips.tsv").write_text("mine")
+    with pytest.raises(ValueError, match="not ours"):
+        write_demo_data(tmp_path, participants=1, clips_per_participant=1, seconds=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["clips.tsv"]

@@ -106,15 +106,16 @@ def turned(path: Path, matrix: tuple[int, int, int, int], *, shift: tuple[int, i
     return other
 
 
-def overwritten(path: Path, frame: int) -> Path:
-    """The same file with noise for the picture that is shown as number ``frame``; its first 12 bytes are left."""
+def overwritten(path: Path, frame: int, *, kept: float = 0.0) -> Path:
+    """The same file with noise for the picture shown as number ``frame``, but for its beginning, at least 12 bytes."""
     with av.open(str(path)) as container:
         packets: list[Any] = [(p.pts, p.pos, p.size) for p in container.demux(video=0) if p.size]
     _, position, size = sorted(packets)[frame]
     data = bytearray(path.read_bytes())
-    noise = np.random.default_rng(1).integers(0, 256, size - 12, dtype=np.uint8).tobytes()
-    data[position + 12 : position + size] = noise
-    other = path.with_name(f"damaged{frame}-{path.name}")
+    begin = max(12, round(kept * size))
+    noise = np.random.default_rng(1).integers(0, 256, size - begin, dtype=np.uint8).tobytes()
+    data[position + begin : position + size] = noise
+    other = path.with_name(f"damaged{frame}-{kept}-{path.name}")
     other.write_bytes(data)
     return other
 
@@ -188,6 +189,29 @@ def test_a_centre_on_a_frame_s_very_start_takes_that_frame(plain: Path, count: i
     centres = segment_centres(0.0, 2.0, count)
     assert numbers_in(frames) == [int(25 * t + 1e-6) for t in centres]
     assert np.all(np.diff(frames.times) > 0)
+
+
+def test_rounding_repeats_no_frame_at_a_rate_that_no_binary_fraction_holds(folder: Path) -> None:
+    times = [round(1000 * n / 24) for n in range(12)]
+    path = write_video(folder / "film.mp4", times, time_base=Fraction(1, 24))
+
+    assert numbers_in(read_frames(path, count=6)) == [1, 3, 5, 7, 9, 11]  # centres on the frames' very starts
+
+
+def test_what_an_edit_list_cuts_away_is_not_shown(folder: Path) -> None:
+    whole = write_video(folder / "uncut.mp4", options=GROUPS)
+    data = bytearray(whole.read_bytes())
+    at = data.index(b"elst") + 12  # after version and count: the one entry's length and beginning
+    timescale = struct.unpack_from(">I", data, data.index(b"mdhd") + 16)[0]
+    length, beginning = struct.unpack_from(">2I", data, at)
+    struct.pack_into(">2I", data, at, length - 480, beginning + timescale * 12 // 25)  # twelve frames less
+    cut = folder / "edited.mp4"
+    cut.write_bytes(data)
+
+    frames = read_frames(cut, count=2)
+
+    assert numbers_in(frames) == [21, 40]  # of frames 12 to 49
+    np.testing.assert_allclose(frames.times, [0.36, 1.12], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["variable.mp4", "variable.mkv"])
@@ -266,7 +290,11 @@ def test_seeking_gives_the_same_frames_as_decoding_everything(folder: Path, name
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_only_the_stretch_with_the_asked_frame_is_decoded(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "most"), [("few.mp4", 12), ("few.mkv", 12), ("few.ts", 24)])
+def test_only_the_stretch_with_the_asked_frame_is_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    path = write_video(folder / name, options=GROUPS)
     decoded = []
     everything = video._decoded
 
@@ -277,8 +305,14 @@ def test_only_the_stretch_with_the_asked_frame_is_decoded(plain: Path, monkeypat
 
     monkeypatch.setattr(video, "_decoded", counted)
 
-    assert numbers_in(read_frames(plain, count=1, start=1.6, end=1.64)) == [40]
-    assert len(decoded) <= 12  # a group of pictures, of fifty
+    assert numbers_in(read_frames(path, count=1, start=1.6, end=1.64)) == [40]
+    assert len(decoded) <= most  # groups of 12 pictures, of fifty pictures
+
+
+def test_a_seek_that_goes_astray_costs_time_and_no_frame(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "_groups", lambda index, wanted: [(index.keyframes[-1], wanted)])
+
+    assert numbers_in(read_frames(plain, count=4)) == [6, 18, 31, 43]
 
 
 @pytest.mark.parametrize(
@@ -489,6 +523,16 @@ def test_an_io_error_passes_through(plain: Path, monkeypatch: pytest.MonkeyPatch
     assert not isinstance(caught.value, VideoError)
 
 
+def test_want_of_memory_passes_through(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise av.error.MemoryError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(av, "open", exhausted)
+
+    with pytest.raises(MemoryError):
+        read_frames(plain)
+
+
 def test_a_truncated_file_tells_what_it_declares_and_what_it_holds(plain: Path) -> None:
     data = plain.read_bytes()
     cut = plain.with_name("cut.mp4")
@@ -520,19 +564,20 @@ def test_hardly_more_than_a_header_is_the_video_s_own_fault(folder: Path, name: 
 
 
 @pytest.mark.parametrize(
-    ("codec", "damaged", "spoilt"),
+    ("codec", "damaged", "kept", "spoilt"),
     [
-        ("libx264", 24, [24, 30, 35]),  # a key frame: frames 24 to 35 hang on it
-        ("libx264", 30, [28, 30, 31, 35]),  # 28 is shown before 30 and made from it
-        ("libx265", 30, [29, 30]),  # decodes to something without a word unless the decoder is told to be strict
+        ("libx264", 24, 0.0, [24, 30, 35]),  # a key frame: frames 24 to 35 hang on it
+        ("libx264", 24, 0.5, [24, 30, 35]),  # the decoder paints something in and marks this one frame only
+        ("libx264", 30, 0.0, [28, 30, 31, 35]),  # 28 is shown before 30 and made from it
+        ("libx265", 30, 0.0, [29, 30]),  # decodes to something without a word unless the decoder is told to be strict
     ],
 )
 def test_damage_spoils_its_group_of_pictures_and_no_other(
-    folder: Path, codec: str, damaged: int, spoilt: list[int]
+    folder: Path, codec: str, damaged: int, kept: float, spoilt: list[int]
 ) -> None:
     groups = {"libx264": GROUPS, "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:keyint=12"}}[codec]
     whole = write_video(folder / f"{codec}.mp4", codec=codec, options=groups, noise=20)
-    path = overwritten(whole, damaged)
+    path = overwritten(whole, damaged, kept=kept)
     everything = decoded_in_order(whole)
 
     for number in spoilt:
