@@ -55,7 +55,7 @@ STAGES = {
         name="faces",
         file_column="video",
         sections=("video", "face"),
-        modules=("smad_features.video", "smad_features.faces", "smad_features.schema"),
+        modules=("smad_features.video", "smad_features.faces", "smad_features.schema", "smad_features.units"),
         libraries=("av", "opencv", "mediapipe", "numpy"),
         uses_model=True,
     ),
@@ -69,6 +69,7 @@ STAGES = {
             "smad_features.recordings.tobii_pro_lab",
             "smad_features.eyes",
             "smad_features.schema",
+            "smad_features.units",
         ),
         libraries=("numpy", "pandas"),
     ),
@@ -78,10 +79,14 @@ STAGES = {
 class Fingerprints:
     """Contents of files as digests, remembered by path, size, times, inode and device in one small database."""
 
-    def __init__(self, database: Path | None) -> None:
-        """``database`` None = remember nothing: read every file anew."""
+    def __init__(self, database: Path | None, *, learn: bool = True) -> None:
+        """``database`` None = remember nothing: read every file anew. Without ``learn`` it is read and not written."""
         self._memory: sqlite3.Connection | None = None
-        if database is not None:
+        self._learns = learn
+        if database is not None and not learn:
+            if database.is_file():
+                self._memory = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+        elif database is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
             self._memory = sqlite3.connect(database, timeout=30)
             self._memory.execute(
@@ -116,7 +121,7 @@ class Fingerprints:
             if row is not None and row[0] == stat:
                 return row[1]
         digest = hash_file(path)
-        if self._memory is not None and max(found.st_mtime, found.st_ctime) < time.time() - _SETTLED:
+        if self._memory is not None and self._learns and max(found.st_mtime, found.st_ctime) < time.time() - _SETTLED:
             self._memory.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?)", (str(path), stat, digest))
         return digest
 

@@ -146,6 +146,25 @@ def test_the_memory_of_contents_is_used_and_forgets_what_changed_just_now(tmp_pa
         assert memory.of(file) != first
 
 
+def test_a_dry_run_uses_the_memory_and_leaves_it_alone(tmp_path: Path, monkeypatch: Any) -> None:
+    known, unknown, database = tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / ".smad/memory.sqlite"
+    for file in (known, unknown):
+        file.write_bytes(b"one")
+    with Fingerprints(database, learn=False) as memory:
+        first = memory.of(known)
+    assert not database.parent.exists()
+    now = time.time()
+    monkeypatch.setattr(freshness.time, "time", lambda: now + 10)
+    with Fingerprints(database) as memory:
+        memory.of(known)
+    before = database.read_bytes()
+    monkeypatch.setattr(freshness, "hash_file", lambda path: f"read {path.name}")
+    with Fingerprints(database, learn=False) as memory:
+        assert memory.of(known) == first
+        assert memory.of(unknown) == "read b.mp4"
+    assert database.read_bytes() == before
+
+
 def test_a_key_changes_only_when_there_is_work(tmp_path: Path) -> None:
     key = tmp_path / "P1.key"
     assert next_key(key, "a", made=None) == "a\n"

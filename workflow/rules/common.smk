@@ -88,7 +88,7 @@ def targets():
 @cache
 def planned_units():
     """Each unit as it should be and as it is, by stage and participant."""
-    with freshness.Fingerprints(SMAD / "fingerprints.sqlite" if is_running() else None) as fingerprints:
+    with freshness.Fingerprints(SMAD / "fingerprints.sqlite", learn=is_running()) as fingerprints:
         units = freshness.plan_units(CLIPS, CONFIG, fingerprints)
     needs_model = any(unit.stage == "faces" and not unit.is_fresh for unit in units)
     if is_running() and needs_model and CONFIG["face"]["align"] != "none":
