@@ -104,7 +104,9 @@ def _check(options: argparse.Namespace) -> None:
         first = f"; the first: {absent[0]}" if absent else ""
         print(f"  {column}: {len(named)} named, {len(clips) - len(named)} missing, {len(absent)} not there{first}")
     check_clips(clips, config)
-    if config["labels"] is not None:
+    if config["labels"] is not None and not Path(config["labels"]).exists():
+        print(f"{config['labels']}: not there; `features` needs no labels, all else does")
+    elif config["labels"] is not None:
         for task, labels in read_targets(clips, config).items():
             known = sum(None not in label for label in labels.values())
             print(f"{config['labels']}: {task}: {known} of these clips are labelled")

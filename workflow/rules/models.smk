@@ -111,7 +111,7 @@ rule predict:
         mem_mb=3000,
     params:
         emotions=EMOTIONS,
-        checkpoints=shlex.quote(CHECKPOINTS),
+        options=options({"checkpoints": CHECKPOINTS}),
     shell:
-        "smad-models predict --task {wildcards.task} --emotions {params.emotions} --checkpoints {params.checkpoints}"
+        "smad-models predict --task {wildcards.task} --emotions {params.emotions} {params.options}"
         " --folds {input.folds} --key {input.key} --threads {threads} --output {output} > {log} 2>&1"
