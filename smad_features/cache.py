@@ -7,6 +7,7 @@ ok.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,8 @@ from zarr.storage import LocalStore, ZipStore
 
 from smad_features import schema
 from smad_features.atomic import written_whole
-from smad_features.freshness import UNIT_FORMAT, digest_of, read_unit_attributes
+from smad_features.fingerprints import digest_of
+from smad_features.freshness import UNIT_FORMAT, read_unit_attributes
 
 SHARD = 64  # clips a shard of face crops, and a chunk of everything else
 
@@ -136,11 +138,9 @@ def pack(
     if _says(summary) == digest and link.exists() and link.resolve() == store.resolve():
         return digest
 
-    for leftover in results.glob(".cache-*.zarr.tmp"):
+    for leftover in results.glob(".cache-*.tmp"):
         shutil.rmtree(leftover)
-    if store.exists():
-        shutil.rmtree(store)
-    beside = results / f".{store.name}.tmp"
+    beside = results / f".{store.name}.{os.getpid()}.tmp"
     group = zarr.create_group(
         LocalStore(beside),
         attributes={
@@ -164,6 +164,11 @@ def pack(
         ],
         scheduler="threads",
     )
+    damage = verify_cache(beside)
+    if damage:
+        raise CacheError("what was packed cannot be read back: " + "; ".join(damage))
+    if store.exists():
+        shutil.rmtree(store)
     beside.rename(store)
     new_link = results / ".cache.zarr.link"
     new_link.unlink(missing_ok=True)

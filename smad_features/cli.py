@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from typing import Any
 
 from smad_features import schema
 from smad_features.config import ConfigError, load_config
+from smad_features.fingerprints import Fingerprints
 from smad_features.freshness import (
     STAGES,
-    Fingerprints,
     by_participant,
     explain,
+    hold_lock,
     plan_units,
     read_key,
     unit_path,
@@ -106,10 +108,11 @@ def _check(options: argparse.Namespace) -> None:
     check_clips(clips, config)
     if config["labels"] is not None and not Path(config["labels"]).exists():
         print(f"{config['labels']}: not there; `features` needs no labels, all else does")
-    elif config["labels"] is not None:
-        for task, labels in read_targets(clips, config).items():
-            known = sum(None not in label for label in labels.values())
-            print(f"{config['labels']}: {task}: {known} of these clips are labelled")
+        return
+    for task, labels in read_targets(clips, config).items():
+        print(
+            f"{config['labels']}: {task}: {sum(None not in row for row in labels.values())} of these clips are labelled"
+        )
 
 
 def _make_unit(options: argparse.Namespace) -> int:
@@ -170,7 +173,12 @@ def _pack(options: argparse.Namespace) -> int:
         "eye": {"method": config["eye"]["method"]},
     }
     files = _unit_files(clips)
-    with dask.config.set(num_workers=options.threads):
+    try:
+        lock = hold_lock(Path(".smad/pack.lock"))  # a run that was killed may have left its job behind
+    except BlockingIOError as error:
+        print(f"smad-features pack: {error}", file=sys.stderr)
+        return 1
+    with lock, dask.config.set(num_workers=options.threads):
         digest = pack(RESULTS, rows, [files["faces"], files["eyes"]], specs, attributes)
     print(f"results/cache.zarr: {len(rows)} clips, digest {digest}", file=sys.stderr)
     return 0
@@ -189,23 +197,29 @@ def _status(options: argparse.Namespace) -> int:
     from rich.table import Table
 
     config, clips = _read(options)
-    with Fingerprints(None if options.rehash else FINGERPRINTS) as fingerprints:
-        plan = plan_units(clips, config, fingerprints)
+    fingerprints = Fingerprints(None if options.rehash else FINGERPRINTS)
+    plan = plan_units(clips, config, fingerprints)
+    fingerprints.save()
+    root = Path(config["clips"]).parent.resolve()
     answer: dict[str, Any] = {stage: Counter() for stage in STAGES}
     causes = []
     for unit in plan:
-        for clip in unit.wanted["clips"]:
+        column = STAGES[unit.stage].file_column
+        own = {clip.clip: getattr(clip, column) for clip in clips if clip.participant == unit.participant}
+        for clip in own:
             state = "fresh" if unit.is_fresh else "missing" if unit.made is None else "stale"
             if unit.is_fresh and unit.made is not None and unit.made["states"][clip]["state"] == "failed":
-                state = "failed"
+                state = "quarantined" if config["on_bad_clip"] == "quarantine" else "failed"
             answer[unit.stage][state] += 1
         if not unit.is_fresh:
             old = None if unit.made is None else unit.made["record"]
-            causes += [f"{unit.stage} of {unit.participant}: {cause}" for cause in explain(old, unit.wanted)]
+            names = {clip: os.path.relpath(source, root) for clip, source in own.items() if source is not None}
+            found = explain(old, unit.wanted, names=names)
+            causes += [f"{unit.stage} of {unit.participant}: {cause}" for cause in found]
     if options.json:
         print(json.dumps({"stages": answer, "why": causes}, indent=1))
     else:
-        states = ("fresh", "stale", "missing", "failed")
+        states = ("fresh", "stale", "missing", "quarantined", "failed")
         table = Table("stage", *states, title=f"{len(clips)} clips")
         for stage, counts in answer.items():
             table.add_row(stage, *(str(counts[state]) for state in states))

@@ -88,6 +88,8 @@ def _with_defaults(values: dict[str, Any], schema: dict[str, Any], *, source: st
             if not math.isfinite(value):
                 raise ConfigError(f"{source}: `{prefix}{key}`: {value} is not a finite number")
             complete[key] = float(value)
+        elif sub.get("items", {}).get("type") == "integer":
+            complete[key] = [int(item) for item in value]
         else:
             complete[key] = int(value) if sub.get("type") == "integer" else value
     return complete

@@ -147,24 +147,32 @@ def choose_subject(faces: Sequence[Sequence[Face]], *, picture_sizes: Sequence[t
     picture_sizes
         (height, width) of each frame in pixels.
 
-    The frame with the most prominent face is the anchor; from there the nearest face is followed both ways, and one
-    that lies more than its own size away, or is less than half or more than twice as large, is somebody else.
+    From each face the nearest is followed both ways; one that lies more than its own size away, or is less than half
+    or more than twice as large, is somebody else. The person with most prominence times score over all frames is the
+    subject: a single frame does not decide, since boxes jitter.
     """
-    chosen: list[Face | None] = [None] * len(faces)
-    everyone = [
-        (_prominence(face, size), i, face)
-        for i, (options, size) in enumerate(zip(faces, picture_sizes, strict=True))
-        for face in options
-    ]
-    if not everyone:
-        return chosen
-    _, anchor, chosen[anchor] = max(everyone, key=lambda option: option[0])
+    people = [_follow(faces, i, face) for i, options in enumerate(faces) for face in options]
+    if not people:
+        return [None] * len(faces)
+
+    def presence(person: Sequence[Face | None]) -> float:
+        return sum(
+            _prominence(f, size) * f.score for f, size in zip(person, picture_sizes, strict=True) if f is not None
+        )
+
+    return max(people, key=presence)
+
+
+def _follow(faces: Sequence[Sequence[Face]], anchor: int, face: Face) -> list[Face | None]:
+    """The same person in each frame, from a face of frame ``anchor`` on; None where the person is not found."""
+    person: list[Face | None] = [None] * len(faces)
+    person[anchor] = face
     for order in (range(anchor + 1, len(faces)), range(anchor - 1, -1, -1)):
-        last = chosen[anchor]
+        last: Face | None = face
         for i in order:
-            chosen[i] = _same_person(last, faces[i])
-            last = chosen[i] or last
-    return chosen
+            person[i] = _same_person(last, faces[i])
+            last = person[i] or last
+    return person
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

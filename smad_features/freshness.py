@@ -7,35 +7,24 @@ file a unit, which holds the digest of the wanted record, is how Snakemake gets 
 
 from __future__ import annotations
 
-import ast
 import fcntl
-import io
 import json
 import os
 import socket
-import sqlite3
-import time
-import tokenize
 import uuid
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-import xxhash
-
 from smad_features import schema
 from smad_features.atomic import written_whole
+from smad_features.fingerprints import Fingerprints, code_digest, digest_of, library_version
 from smad_features.manifest import Clip
 from smad_features.model_files import MODELS
 
 UNIT_FORMAT = "smad-unit"
-ABSENT, FORBIDDEN = "absent", "forbidden"  # a named file that is not there, or that we may not read
-_SETTLED = 2.0  # seconds: what changed later than this before we looked may change again within one tick of the clock
 
 
 @dataclass(frozen=True)
@@ -74,75 +63,6 @@ STAGES = {
         libraries=("numpy", "pandas"),
     ),
 }
-
-
-class Fingerprints:
-    """Contents of files as digests, remembered by path, size, times, inode and device in one small database."""
-
-    def __init__(self, database: Path | None, *, learn: bool = True) -> None:
-        """``database`` None = remember nothing: read every file anew. Without ``learn`` it is read and not written."""
-        self._memory: sqlite3.Connection | None = None
-        self._learns = learn
-        if database is not None and not learn:
-            if database.is_file():
-                self._memory = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
-        elif database is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
-            self._memory = sqlite3.connect(database, timeout=30)
-            self._memory.execute(
-                "CREATE TABLE IF NOT EXISTS content (path TEXT PRIMARY KEY, stat TEXT NOT NULL, digest TEXT NOT NULL)"
-            )
-
-    def __enter__(self) -> Fingerprints:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._memory is not None:
-            self._memory.commit()
-            self._memory.close()
-
-    def of(self, path: Path) -> str:
-        """The digest of a file's content, or of the names and contents of a folder's files; else ABSENT, FORBIDDEN."""
-        try:
-            if path.is_dir():
-                parts = [[str(f.relative_to(path)), self.of(f)] for f in sorted(path.rglob("*")) if f.is_file()]
-                return "folder:" + digest_of(parts)
-            return self._of_file(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return ABSENT
-        except PermissionError:
-            return FORBIDDEN
-
-    def _of_file(self, path: Path) -> str:
-        found = path.stat()
-        stat = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino} {found.st_dev}"
-        if self._memory is not None:
-            row = self._memory.execute("SELECT stat, digest FROM content WHERE path = ?", (str(path),)).fetchone()
-            if row is not None and row[0] == stat:
-                return row[1]
-        digest = hash_file(path)
-        if self._memory is not None and self._learns and max(found.st_mtime, found.st_ctime) < time.time() - _SETTLED:
-            self._memory.execute("INSERT OR REPLACE INTO content VALUES (?, ?, ?)", (str(path), stat, digest))
-        return digest
-
-
-def hash_file(path: Path) -> str:
-    """xxh3-128 of a file's whole content, in hex."""
-    hasher = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            hasher.update(block)
-    return "xxh3:" + hasher.hexdigest()
-
-
-def canonical(value: Any) -> str:
-    """A JSON value as text, the same for equal values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def digest_of(value: Any) -> str:
-    """xxh3-128 of a JSON value in canonical form, in hex."""
-    return xxhash.xxh3_128_hexdigest(canonical(value).encode())
 
 
 def common_record(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
@@ -197,6 +117,13 @@ class PlannedUnit:
     def digest(self) -> str:
         """The digest of what the unit should be made from."""
         return digest_of(self.wanted)
+
+    @property
+    def made_digest(self) -> str | None:
+        """What the unit on disk says that it is made from; None = there is no file."""
+        if self.made is not None:
+            return self.made["digest"]
+        return "damaged" if self.path.exists() else None
 
     @property
     def is_fresh(self) -> bool:
@@ -278,8 +205,11 @@ def read_key(path: Path) -> str:
     return path.read_text().split()[0]
 
 
-def explain(old: dict[str, Any] | None, new: dict[str, Any]) -> list[str]:
-    """Why a unit whose record is ``old`` is stale when ``new`` is wanted: one sentence a cause; empty = fresh."""
+def explain(old: dict[str, Any] | None, new: dict[str, Any], *, names: dict[str, str] | None = None) -> list[str]:
+    """Why a unit whose record is ``old`` is stale when ``new`` is wanted: one sentence a cause; empty = fresh.
+
+    ``names``: the source file of each clip, as the reader knows it.
+    """
     if old is None:
         return ["not made yet"]
     causes = []
@@ -290,14 +220,18 @@ def explain(old: dict[str, Any] | None, new: dict[str, Any]) -> list[str]:
         elif before != after:
             for part in ("content", "start", "end"):
                 if before[part] != after[part]:
-                    change = "changed" if part == "content" else f"{before[part]} -> {after[part]}"
-                    causes.append(f"{part} of clip {clip}: {change}")
+                    name = (names or {}).get(clip, f"clip {clip}")
+                    is_content = part == "content"
+                    change = (
+                        f"of `{name}` changed" if is_content else f"of clip {clip}: {before[part]} -> {after[part]}"
+                    )
+                    causes.append(f"{part} {change}")
     causes += [f"setting `{key}`: {a} -> {b}" for key, a, b in _differences(old["settings"], new["settings"])]
     causes += [f"code of `{module}` changed" for module, _, _ in _differences(old["code"], new["code"], dots=False)]
     causes += [f"library {name}: {a} -> {b}" for name, a, b in _differences(old["libraries"], new["libraries"])]
     if old.get("model") != new.get("model"):
         causes.append("the model file changed")
-    return causes
+    return causes or ([] if digest_of(old) == digest_of(new) else ["its record is spelt otherwise"])
 
 
 def _differences(
@@ -309,84 +243,6 @@ def _differences(
             yield from _differences(a, b, prefix=f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix}{key}", a, b
-
-
-@cache
-def library_version(name: str) -> str:
-    """The installed version. OpenCV comes as one of four packages of the same content."""
-    names = (
-        [f"opencv-{kind}" for kind in ("contrib-python-headless", "python-headless", "contrib-python", "python")]
-        if name == "opencv"
-        else [name]
-    )
-    for candidate in names:
-        try:
-            return version(candidate)
-        except PackageNotFoundError:
-            continue
-    return "not installed"
-
-
-@cache
-def code_digest(module: str) -> str:
-    """A digest of a module's code without comments, docstrings and line breaks, the same for every Python version."""
-    return digest_of(list(code_tokens(_source_file(module).read_text(encoding="utf-8"))))
-
-
-def module_folder(package: str) -> Path:
-    """The folder that holds a package's modules and templates."""
-    return _source_file(package).parent
-
-
-def _source_file(module: str) -> Path:
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"no source of {module}")
-    return Path(spec.origin)
-
-
-def code_tokens(source: str) -> Iterator[str]:
-    """The tokens of Python source that can change what it does."""
-    tree = ast.parse(source)
-    docstrings = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
-            first = node.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                docstrings.add((first.lineno, first.col_offset))
-    lines = source.splitlines(keepends=True)
-    f_string_start: tuple[int, int] | None = None
-    depth = 0
-    after_docstring = False
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        name = tokenize.tok_name[token.type]
-        # Python 3.12 splits an f-string into tokens, 3.11 does not: take its source text as one.
-        if name == "FSTRING_START":
-            f_string_start = token.start if depth == 0 else f_string_start
-            depth += 1
-        elif name == "FSTRING_END":
-            depth -= 1
-            if depth == 0 and f_string_start is not None:
-                yield _between(lines, f_string_start, token.end)
-        elif depth or name in ("COMMENT", "NL", "ENCODING", "ENDMARKER"):
-            continue
-        elif name == "STRING" and token.start in docstrings:
-            after_docstring = True
-        elif name == "NEWLINE" and after_docstring:
-            after_docstring = False
-        else:
-            yield name if name in ("NEWLINE", "INDENT", "DEDENT") else token.string
-
-
-def _between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
-    if start[0] == end[0]:
-        return lines[start[0] - 1][start[1] : end[1]]
-    middle = "".join(lines[start[0] : end[0] - 1])
-    return lines[start[0] - 1][start[1] :] + middle + lines[end[0] - 1][: end[1]]
 
 
 def by_participant(clips: Iterable[Clip]) -> dict[str, list[Clip]]:

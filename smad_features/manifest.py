@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,8 @@ def read_clips(path: Path) -> list[Clip]:
         if end is not None and end <= (start or 0.0):
             raise TableError(f"{path}, row {line}: column `end`: {end} is not after the start, {start or 0.0}")
         files = {
-            column: (path.parent / row[column]).resolve() if row.get(column) else None
+            # Not resolve(): it fails on a link to itself, and one bad cell must not stop the run.
+            column: Path(os.path.abspath(path.parent / row[column])) if row.get(column) else None  # noqa: PTH100
             for column in ("video", "eye", "stimulus")
         }
         clips[name] = Clip(name, row["participant"], **files, start=start, end=end, fold=row.get("fold"))
@@ -122,7 +124,7 @@ def check_clips(clips: list[Clip], config: dict[str, Any]) -> None:
     table = config["clips"]
     if config["on_bad_clip"] == "fail":
         for clip in clips:
-            for column in ("video", "eye", "stimulus"):
+            for column in ("video", "eye"):
                 path = getattr(clip, column)
                 if path is not None and not path.exists():
                     raise TableError(f"{table}: clip {clip.clip}: column `{column}`: no such file: {path}")
@@ -169,12 +171,24 @@ def read_targets(clips: list[Clip], config: dict[str, Any]) -> dict[str, dict[st
     labels = {}
     if config["labels"] is not None:
         labels = read_labels(Path(config["labels"]), emotions=config["emotions"], clips=ids)
+    if config["checkpoints"] != "train":
+        for task in config["tasks"]:
+            for fold in range(1, config["folds"]["count"] + 1):
+                file = Path(config["checkpoints"]) / task / f"fold{fold}.safetensors"
+                if not file.is_file():
+                    raise TableError(f"`checkpoints: {config['checkpoints']}`: no such file: {file}")
     # Intensity is learned together with the emotion.
     columns = {task: ("emotion", "intensity") if task == "intensity" else (task,) for task in config["tasks"]}
-    return {
-        task: {clip: [labels[clip][column] for column in columns[task]] for clip in sorted(ids & labels.keys())}
-        for task in config["tasks"]
-    }
+    targets = {}
+    for task in config["tasks"]:
+        rows = {clip: [labels[clip][column] for column in columns[task]] for clip in sorted(ids & labels.keys())}
+        targets[task] = {clip: row for clip, row in rows.items() if any(value is not None for value in row)}
+        if config["checkpoints"] == "train" and all(None in row for row in targets[task].values()):
+            raise TableError(
+                f"{config['labels']}: no clip of the table has a value in"
+                f" {' and '.join(f'`{column}`' for column in columns[task])}; fill some, or take {task} out of `tasks`"
+            )
+    return targets
 
 
 def _check_emotion(path: Path, line: int, emotion: str | None, emotions: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import zlib
@@ -14,7 +15,8 @@ import numpy as np
 
 from smad_features import schema
 from smad_features.cache import CacheError, Unit, read_unit, write_unit
-from smad_features.freshness import STAGES, Fingerprints, clip_record, common_record, digest_of, read_unit_attributes
+from smad_features.fingerprints import NO_SUCH_FILE, Fingerprints, digest_of
+from smad_features.freshness import STAGES, clip_record, common_record, read_unit_attributes
 from smad_features.manifest import Clip
 from smad_features.model_files import find_model
 
@@ -75,8 +77,9 @@ def make_eyes(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, ro
     specs = schema.eye_arrays(steps=settings["steps"], channels=len(channels))
 
     def make(clip: Clip, source: Path) -> tuple[Arrays, Quality]:
+        recording = read_recording(source)
         resampled = resample(
-            read_recording(source),
+            recording,
             start=clip.start,
             end=clip.end,
             offset=settings["offset"],
@@ -87,6 +90,12 @@ def make_eyes(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, ro
             screen=tuple(settings["screen"]),
             seed=settings["seed"] + zlib.crc32(clip.clip.encode()),
         )
+        if not resampled["quality"]["eye_cover"] > 0:
+            raise RecordingError(
+                source,
+                f"no sample lies in the clip's span, {clip.start or 0:g} s to {clip.end or math.inf:g} s of the video:"
+                f" the recording lasts {recording.time[-1]:.3f} s, `eye.offset` is {settings['offset']:g} s",
+            )
         return {name: resampled[name] for name in specs}, resampled["quality"]
 
     _make("eyes", clips, config, output, specs=specs, make=make, useless=RecordingError, root=root, key=key)
@@ -149,20 +158,25 @@ def _make_clip(
     source: Path | None = getattr(clip, column)
     if source is None:
         return None, {"state": "missing", "reason": ""}, {}
+    named = f"{column} {os.path.relpath(source, root)}"
     try:
+        if source.exists() and not (source.is_file() or source.is_dir()):  # a pipe would never end
+            return None, {"state": "failed", "reason": f"{named}: it is neither a file nor a folder"}, {}
         arrays, quality = make(clip, source)
-    except FileNotFoundError:
-        reason = "no such file"
     except PermissionError:
         reason = "the file may not be read (permission denied)"
+    except IsADirectoryError:
+        reason = "it is a folder; want a file"
     except useless as error:
         reason = str(error).removeprefix(f"{source.name}: ")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_SUCH_FILE:
+            return None, {"state": "failed", "reason": f"{named}: no such file"}, {}
         error.add_note(f"This happened at clip {clip.clip}, {column} {source}; it says nothing about the clip itself.")
         raise
     else:
         return arrays, {"state": "ok", "reason": ""}, quality
-    return None, {"state": "failed", "reason": f"{column} {os.path.relpath(source, root)}: {reason}"}, {}
+    return None, {"state": "failed", "reason": f"{named}: {reason}"}, {}
 
 
 def _old_unit(path: Path, common: dict[str, Any]) -> Unit | None:

@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     path(sub, "manifest", RESULTS / "clips.tsv", "clips with their status")
     path(sub, "labels", None, "labels, to balance emotions when the folds are first made")
     path(sub, "output", RESULTS / "folds.tsv", "table of folds")
+    path(sub, "memory", None, "table that remembers the fold of those who are quarantined now")
     sub.add_argument("--count", type=int, default=5)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--renew", action="store_true", help="make them anew: results are no longer comparable")
@@ -115,6 +116,7 @@ def _folds(options: argparse.Namespace) -> None:
         output=options.output,
         count=options.count,
         seed=options.seed,
+        memory=options.memory,
         renew=options.renew,
     )
     print(f"{options.output}: {len(rows)} clips in {options.count} folds")

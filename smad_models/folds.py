@@ -188,7 +188,14 @@ def read_folds(path: Path) -> list[Row]:
 
 
 def update_folds(
-    *, manifest: Path, labels: Path | None, output: Path, count: int, seed: int, renew: bool = False
+    *,
+    manifest: Path,
+    labels: Path | None,
+    output: Path,
+    count: int,
+    seed: int,
+    memory: Path | None = None,
+    renew: bool = False,
 ) -> list[Row]:
     """Bring the folds table up to date with the manifest, moving nobody who is already in it.
 
@@ -202,6 +209,8 @@ def update_folds(
         The folds table: read for the folds to keep, and rewritten, whole or not at all, when its content changes.
     count, seed
         As for `make_folds`.
+    memory
+        Table of everybody's fold, also of those who are quarantined now: who comes back keeps it.
     renew
         Forget the kept folds.
 
@@ -218,21 +227,32 @@ def update_folds(
     check_disjoint((clip, participant, checked.get(clip, 0)) for clip, participant in everyone if checked)
 
     clips = [(line["clip"], line["participant"]) for line in lines if line["status"] == "ok"]
-    previous = check_disjoint(read_folds(output)) if output.exists() and not renew else None
+    kept = [path for path in (memory, output) if path is not None and path.exists() and not renew]
+    previous: dict[str, int] = {}
+    for path in kept:
+        previous |= check_disjoint(read_folds(path))
     emotions = {}
     if labels is not None and not previous:
         emotions = {line["clip"]: line.get("emotion", "") for line in read_table(labels, needed=("clip",))}
-    rows = make_folds(clips, count=count, seed=seed, given=given, previous=previous, emotions_of=emotions)
+    rows = make_folds(clips, count=count, seed=seed, given=given, previous=previous or None, emotions_of=emotions)
 
+    _write_rows(output, rows)
+    if memory is not None:
+        now = previous | {row.participant: row.fold for row in rows}
+        _write_rows(memory, sorted(Row(clip, who, now[who]) for clip, who in everyone if who in now))
+    return rows
+
+
+def _write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write a table of folds whole, and only when its content changes."""
     text = io.StringIO()
     writer = csv.writer(text, dialect="excel-tab", lineterminator="\n")
     writer.writerows([COLUMNS, *rows])
-    if not output.exists() or output.read_text(encoding="utf-8") != text.getvalue():
-        output.parent.mkdir(parents=True, exist_ok=True)
-        new = output.with_name(f".{output.name}.new")
+    if not path.exists() or path.read_text(encoding="utf-8") != text.getvalue():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.new")
         new.write_text(text.getvalue(), encoding="utf-8")
-        new.replace(output)
-    return rows
+        new.replace(path)
 
 
 def read_table(path: Path, *, needed: Sequence[str]) -> list[dict[str, str]]:

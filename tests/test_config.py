@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from smad_features.config import ConfigError, complete_config, load_config, load_schema
-from smad_features.freshness import STAGES, canonical, common_record
+from smad_features.fingerprints import canonical
+from smad_features.freshness import STAGES, common_record
 
 README = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
 SCHEMA = load_schema("config")

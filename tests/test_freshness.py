@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from smad_features import freshness
+from smad_features import fingerprints, freshness
 from smad_features.config import complete_config
-from smad_features.freshness import STAGES, Fingerprints, digest_of, explain, next_key
+from smad_features.fingerprints import Fingerprints, digest_of
+from smad_features.freshness import STAGES, explain, next_key
 from smad_features.manifest import Clip
 
 
 def digest(source: str) -> str:
-    return digest_of(list(freshness.code_tokens(textwrap.dedent(source))))
+    return digest_of(fingerprints.code_facts(textwrap.dedent(source)))
 
 
 CODE = '''
@@ -29,7 +30,7 @@ CODE = '''
 '''
 
 
-def test_comments_docstrings_and_line_breaks_are_not_code() -> None:
+def test_comments_docstrings_and_formatting_are_not_code() -> None:
     other = '''
         """Another text."""
         # a comment
@@ -37,9 +38,9 @@ def test_comments_docstrings_and_line_breaks_are_not_code() -> None:
 
 
         def f(
-            x
+            x,
         ):
-            return f"{x + 1} of {os.name}"
+            return (f'{x + 1} of {os.name}')
     '''
     assert digest(CODE) == digest(other)
 
@@ -94,7 +95,8 @@ def test_each_cause_is_named(clips: list[Clip], tmp_path: Path) -> None:
     assert explain(before, after) == ["setting `face.margin`: 0.25 -> 0.3"]
     (tmp_path / "a.mp4").write_bytes(b"two")
     after = record({"face": {"margin": 0.25}}, [clips[0], Clip("c", "P1")])
-    assert explain(before, after) == ["content of clip a: changed", "clip b was removed", "clip c was added"]
+    assert explain(before, after) == ["content of `clip a` changed", "clip b was removed", "clip c was added"]
+    assert explain(before, after, names={"a": "P1/a.mp4"})[0] == "content of `P1/a.mp4` changed"
     later = [Clip("a", "P1", clips[0].video, start=0.5, end=2.0), clips[1]]
     assert "start of clip a: 0.0 -> 0.5" in explain(before, record({"face": {"margin": 0.25}}, later))
     other = copy.deepcopy(before)
@@ -103,14 +105,14 @@ def test_each_cause_is_named(clips: list[Clip], tmp_path: Path) -> None:
     other["model"] = "another"
     assert explain(other, before) == [
         "code of `smad_features.faces` changed",
-        f"library mediapipe: 0.9 -> {freshness.library_version('mediapipe')}",
+        f"library mediapipe: 0.9 -> {fingerprints.library_version('mediapipe')}",
         "the model file changed",
     ]
 
 
 def test_a_file_that_is_not_there_or_may_not_be_read_is_a_value(tmp_path: Path) -> None:
-    assert Fingerprints(None).of(tmp_path / "nothing") == freshness.ABSENT
-    assert Fingerprints(None).of(tmp_path / "nothing" / "below") == freshness.ABSENT
+    assert Fingerprints(None).of(tmp_path / "nothing") == fingerprints.ABSENT
+    assert Fingerprints(None).of(tmp_path / "nothing" / "below") == fingerprints.ABSENT
 
 
 def test_a_folder_is_its_names_and_contents(tmp_path: Path) -> None:
@@ -126,43 +128,49 @@ def test_a_folder_is_its_names_and_contents(tmp_path: Path) -> None:
 
 def test_the_memory_of_contents_is_used_and_forgets_what_changed_just_now(tmp_path: Path, monkeypatch: Any) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(freshness, "hash_file", lambda path: read.append(path) or f"xxh3:{path.read_bytes()!r}")
-    file = tmp_path / "a.mp4"
+    monkeypatch.setattr(fingerprints, "hash_file", lambda path: read.append(path) or f"xxh3:{path.read_bytes()!r}")
+    file, database = tmp_path / "a.mp4", tmp_path / ".smad/memory.sqlite"
     file.write_bytes(b"one")
-    with Fingerprints(tmp_path / "memory.sqlite") as memory:
-        memory.of(file)
-        memory.of(file)
+    memory = Fingerprints(database)
+    memory.of(file)
+    memory.of(file)
     assert len(read) == 2  # written a moment ago: it may change again within a tick of the clock
     now = time.time()
-    monkeypatch.setattr(freshness.time, "time", lambda: now + 10)
-    with Fingerprints(tmp_path / "memory.sqlite") as memory:
-        first = memory.of(file)
-    with Fingerprints(tmp_path / "memory.sqlite") as memory:
-        assert memory.of(file) == first
+    monkeypatch.setattr(fingerprints.time, "time", lambda: now + 10)
+    first = memory.of(file)
+    assert not database.parent.exists()  # only read until it is saved
+    memory.save()
+    assert Fingerprints(database).of(file) == first
     assert len(read) == 3
     file.write_bytes(b"two")
     os.utime(file, (now - 100, now - 100))  # another content under an old date
-    with Fingerprints(tmp_path / "memory.sqlite") as memory:
-        assert memory.of(file) != first
+    assert Fingerprints(database).of(file) != first
 
 
-def test_a_dry_run_uses_the_memory_and_leaves_it_alone(tmp_path: Path, monkeypatch: Any) -> None:
-    known, unknown, database = tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / ".smad/memory.sqlite"
-    for file in (known, unknown):
-        file.write_bytes(b"one")
-    with Fingerprints(database, learn=False) as memory:
-        first = memory.of(known)
-    assert not database.parent.exists()
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+def test_a_damaged_memory_is_as_good_as_none(tmp_path: Path, monkeypatch: Any, content: bytes, capsys: Any) -> None:
+    file, database = tmp_path / "a.mp4", tmp_path / "memory.sqlite"
+    file.write_bytes(b"one")
+    database.write_bytes(content)
     now = time.time()
-    monkeypatch.setattr(freshness.time, "time", lambda: now + 10)
-    with Fingerprints(database) as memory:
-        memory.of(known)
-    before = database.read_bytes()
-    monkeypatch.setattr(freshness, "hash_file", lambda path: f"read {path.name}")
-    with Fingerprints(database, learn=False) as memory:
-        assert memory.of(known) == first
-        assert memory.of(unknown) == "read b.mp4"
-    assert database.read_bytes() == before
+    monkeypatch.setattr(fingerprints.time, "time", lambda: now + 10)
+    memory = Fingerprints(database)
+    first = memory.of(file)
+    memory.save()
+    assert "read anew" in capsys.readouterr().err
+    monkeypatch.setattr(fingerprints, "hash_file", lambda path: "not remembered")
+    assert Fingerprints(database).of(file) == first
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert Fingerprints(None).of(tmp_path / "pipe") == "no regular file"
+
+
+def test_odd_paths_are_absent(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert Fingerprints(None).of(tmp_path / "loop") == fingerprints.ABSENT
+    assert Fingerprints(None).of(tmp_path / ("x" * 300)) == fingerprints.ABSENT
 
 
 def test_a_key_changes_only_when_there_is_work(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_dry_run_writes_nothing_and_plans_what_a_new_recording_makes_stale(don
 
     status = run_features(folder, "status", "--why", "--configfile", "config.yaml")
     assert status.returncode == 1
-    assert "eyes of P02: content of clip P02_C1: changed" in status.stdout
+    assert "eyes of P02: content of `P02/P02_C1_eye.tsv` changed" in status.stdout
 
     run = run_workflow(folder, "features")
     assert run.returncode == 0, run.output
@@ -159,6 +159,72 @@ def test_a_unit_restored_from_a_backup_is_made_again(done: Path, tmp_path: Path)
     assert run_workflow(folder, "features").jobs["resample_eyes"] == 1
     assert len(unit.read_bytes()) == len(good)
     assert run_features(folder, "status", "--configfile", "config.yaml").returncode == 0
+
+
+def test_a_lost_or_damaged_unit_is_made_again(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    (folder / "results/eyes/P01.zarr.zip").unlink()
+    damaged = folder / "results/faces/P02.zarr.zip"
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    (folder / "results/clips.tsv").unlink()
+    assert run_features(folder, "status", "--configfile", "config.yaml").returncode == 1
+    run = run_workflow(folder, "features")
+    assert run.returncode == 0, run.output
+    assert run.jobs == Counter(extract_faces=1, resample_eyes=1, list_clips=1, quality=1, pack=1)
+    assert run_features(folder, "status", "--configfile", "config.yaml").returncode == 0
+
+
+def test_an_error_in_planning_is_never_taken_for_nothing_to_do(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    settings = CONFIG | {"face": {"model": "detector", "margin": 0.3, "model_file": "nowhere.tflite"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    run = run_workflow(folder, "features")
+    assert run.returncode != 0
+    assert "nowhere.tflite: no such file" in run.output
+    given = CONFIG | {"checkpoints": "nowhere"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(given))
+    run = run_workflow(folder, "all")
+    assert run.returncode != 0
+    assert "needs a column `fold`" in run.output
+
+
+def test_who_comes_back_from_quarantine_keeps_the_fold(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    before = (folder / "results/folds.tsv").read_text()
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    for participant in ("P01", "P02"):
+        (folder / "data" / participant).rename(hidden / participant)
+    assert run_workflow(folder, "results/folds.tsv").returncode == 0
+    assert "P01" not in (folder / "results/folds.tsv").read_text()
+    for participant in ("P01", "P02"):
+        (hidden / participant).rename(folder / "data" / participant)
+    assert run_workflow(folder, "results/folds.tsv").returncode == 0
+    assert (folder / "results/folds.tsv").read_text() == before
+
+
+def test_given_checkpoints_are_never_trained_over_and_count_by_content(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    shutil.copytree(folder / "results/checkpoints", folder / "given")
+    folds = pd.read_csv(folder / "results/folds.tsv", sep="\t").set_index("clip")["fold"]
+    clips = pd.read_csv(folder / "data/clips.tsv", sep="\t", dtype=str, keep_default_na=False)
+    clips["fold"] = clips["clip"].map(folds)
+    clips.to_csv(folder / "data/clips.tsv", sep="\t", index=False)
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"checkpoints": "given"}))
+    run = run_workflow(folder, "all")
+    assert run.returncode == 0, run.output
+    assert not {"train_model", "embed_faces"} & set(run.jobs)
+    (folder / "given/emotion/fold1.safetensors").touch()
+    assert run_workflow(folder, "all", "-n").jobs == Counter()
+    one, other = (folder / f"given/valence/fold{k}.safetensors" for k in (1, 2))
+    date = one.stat().st_mtime_ns
+    one.write_bytes(other.read_bytes())
+    os.utime(one, ns=(date, date))
+    assert run_workflow(folder, "all", "-n").jobs == Counter(predict=1, score=1, tabulate_scores=1, report=1)
+    one.unlink()
+    run = run_workflow(folder, "all")
+    assert run.returncode != 0
+    assert "given/valence/fold1.safetensors" in run.output
 
 
 def test_a_removed_clip_leaves_the_cache_and_another_run_finds_nothing_to_do(done: Path, tmp_path: Path) -> None:

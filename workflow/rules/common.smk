@@ -2,12 +2,13 @@
 # be made from. What a stage depends on is handed to Snakemake as one digest in a small key file, the rule's input.
 
 import shlex
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 
 from smad_features import config as configuration
-from smad_features import freshness, manifest, model_files
+from smad_features import fingerprints, freshness, manifest, model_files, schema
 from snakemake.exceptions import WorkflowError
 
 SMAD = Path(".smad")
@@ -20,9 +21,30 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
+# A dry run, a cluster job (it reads all this again) and a mere question write nothing of the user's.
+QUESTIONS = {"--lint", "--list-rules", "--list-target-rules", "--summary", "--detailed-summary", "--dag", "--rulegraph"}
+IS_RUN = workflow.is_main_process and not workflow.output_settings.dryrun and not QUESTIONS & set(sys.argv)
+
+# Here and not in an input function: Snakemake takes an error there for "use the file that exists".
+FINGERPRINTS = fingerprints.Fingerprints(SMAD / "fingerprints.sqlite")
+try:
+    LOCK = freshness.hold_lock(SMAD / "lock") if IS_RUN else None  # until this process ends
+    UNITS = {}
+    if workflow.is_main_process:
+        UNITS = {(u.stage, u.participant): u for u in freshness.plan_units(CLIPS, CONFIG, FINGERPRINTS)}
+    if IS_RUN:
+        freshness.write_key(SETTINGS, f"{fingerprints.canonical(CONFIG)}\n")
+        FINGERPRINTS.save()
+        has_work = any(unit.stage == "faces" and not unit.is_fresh for unit in UNITS.values())
+        if has_work and CONFIG["face"]["align"] != "none":  # once, before any of the jobs asks for it
+            model_files.find_model(CONFIG["face"]["model"], given=CONFIG["face"]["model_file"])
+except (BlockingIOError, model_files.ModelFileError) as error:
+    raise WorkflowError(str(error)) from None
+
 PARTICIPANTS = sorted({clip.participant for clip in CLIPS})
 FOLDS = range(1, CONFIG["folds"]["count"] + 1)
-CHECKPOINTS = "results/checkpoints" if CONFIG["checkpoints"] == "train" else CONFIG["checkpoints"]
+TRAINS = CONFIG["checkpoints"] == "train"
+CHECKPOINTS = "results/checkpoints" if TRAINS else CONFIG["checkpoints"]
 CLIP_TABLE = sorted([c.participant, c.clip, c.fold] for c in CLIPS)
 
 
@@ -30,26 +52,6 @@ wildcard_constraints:
     participant=r"[A-Za-z0-9._-]+",
     task="|".join(CONFIG["tasks"]),
     fold=r"\d+",
-
-
-# All that follows is called by input functions, because only then Snakemake knows whether this is a dry run. A cluster
-# job reads all this again, and must not write: the main process has.
-
-
-def is_running():
-    """This is the main process of a run that will do work: not -n, not --lint or --summary, not a cluster job."""
-    return workflow.is_main_process and workflow.executor_plugin is not None and not workflow.dryrun
-
-
-@cache
-def begin_run():
-    """Take the lock of this working directory until this process ends, and leave the configuration for the jobs."""
-    try:
-        lock = freshness.hold_lock(SMAD / "lock")
-    except BlockingIOError as error:
-        raise WorkflowError(str(error)) from None
-    freshness.write_key(SETTINGS, f"{freshness.canonical(CONFIG)}\n")
-    return lock
 
 
 @cache
@@ -66,14 +68,17 @@ def key(name, digest, made=None):
     """
     path = SMAD / "keys" / f"{name}.key"
     text = freshness.next_key(path, digest, made=made)
-    if is_running():
-        begin_run()
-        if text is not None:
-            freshness.write_key(path, text)
+    if text is not None and IS_RUN:
+        freshness.write_key(path, text)
     elif text is not None and workflow.is_main_process:
         path = Path(dry_keys().name) / f"{name}.key"
         freshness.write_key(path, text)
     return ancient(str(path)) if made == digest else str(path)
+
+
+def all_units(wildcards):
+    """Every unit. A target names them all, so that one that is lost is made again."""
+    return expand("results/{stage}/{participant}.zarr.zip", stage=["faces", "eyes"], participant=PARTICIPANTS)
 
 
 @cache
@@ -85,36 +90,21 @@ def targets():
         raise WorkflowError(str(error)) from None
 
 
-@cache
-def planned_units():
-    """Each unit as it should be and as it is, by stage and participant."""
-    with freshness.Fingerprints(SMAD / "fingerprints.sqlite", learn=is_running()) as fingerprints:
-        units = freshness.plan_units(CLIPS, CONFIG, fingerprints)
-    needs_model = any(unit.stage == "faces" and not unit.is_fresh for unit in units)
-    if is_running() and needs_model and CONFIG["face"]["align"] != "none":
-        try:  # once, before any of the jobs asks for it
-            model_files.find_model(CONFIG["face"]["model"], given=CONFIG["face"]["model_file"])
-        except model_files.ModelFileError as error:
-            raise WorkflowError(str(error)) from None
-    return {(unit.stage, unit.participant): unit for unit in units}
-
-
 def unit_key(stage):
     """The key of a participant's unit; the unit's own record is the truth."""
 
     def of(wildcards):
         if not workflow.is_main_process:
             return str(SMAD / "keys" / stage / f"{wildcards.participant}.key")
-        unit = planned_units()[stage, wildcards.participant]
-        made = None if unit.made is None else unit.made["digest"]
-        return key(f"{stage}/{unit.participant}", unit.digest, made)
+        unit = UNITS[stage, wildcards.participant]
+        return key(f"{stage}/{unit.participant}", unit.digest, unit.made_digest)
 
     return of
 
 
 def pack_key(wildcards):
     """The key of the packed cache: changed when the store that cache.json speaks of is gone."""
-    digest = freshness.digest_of([freshness.schema.VERSION, CLIP_TABLE])
+    digest = fingerprints.digest_of([schema.VERSION, CLIP_TABLE])
     is_lost = Path("results/cache.json").exists() and not Path("results/cache.zarr").exists()
     return key("pack", digest, "lost" if is_lost else None)
 
@@ -125,9 +115,9 @@ def stage_key(name, *, modules=(), libraries=(), **facts):
     def of(wildcards):
         ours = name.format(**wildcards)
         own = {fact: value(wildcards) if callable(value) else value for fact, value in facts.items()}
-        code = {module: freshness.code_digest(module) for module in modules}
-        versions = {library: freshness.library_version(library) for library in libraries}
-        return key(ours, freshness.digest_of({**own, "code": code, "libraries": versions}))
+        code = {module: fingerprints.code_digest(module) for module in modules}
+        versions = {library: fingerprints.library_version(library) for library in libraries}
+        return key(ours, fingerprints.digest_of({**own, "code": code, "libraries": versions}))
 
     return of
 
@@ -142,3 +132,24 @@ def options(settings):
         elif value is not None and value is not False:
             words.append(f"{option} {shlex.quote(str(value))}")
     return " ".join(words)
+
+
+def mark(checkpoint):
+    """A given checkpoint counts by its content, in the key; a trained one as Snakemake sees it."""
+    return checkpoint if TRAINS else ancient(checkpoint)
+
+
+def given_checkpoints(task):
+    """The contents of checkpoints that were not trained here: new bytes under an old date count, a new date does not."""
+    if TRAINS:
+        return None
+    return [FINGERPRINTS.of(Path(CHECKPOINTS) / task / f"fold{fold}.safetensors") for fold in FOLDS]
+
+
+def whole_benchmark(wildcards):
+    """All that `all` asks for, once labels and checkpoints are known to be right."""
+    targets()
+    files = ["results/clips.tsv", "results/quality.tsv", "results/cache.json", "results/folds.tsv"]
+    files += expand("results/predictions/{task}.parquet", task=CONFIG["tasks"])
+    files += [f"{CHECKPOINTS}/{task}/fold{fold}.safetensors" for task in CONFIG["tasks"] for fold in FOLDS]
+    return files + ([] if CONFIG["labels"] is None else ["results/scores.tsv", "results/report.html"])

@@ -37,8 +37,8 @@ rule resample_eyes:
 
 rule list_clips:
     input:
-        expand("results/{stage}/{participant}.zarr.zip", stage=["faces", "eyes"], participant=PARTICIPANTS),
-        stage_key("list_clips", clips=CLIP_TABLE, on_bad_clip=CONFIG["on_bad_clip"]),
+        all_units,
+        stage_key("list_clips", clips=CLIP_TABLE, on_bad_clip=CONFIG["on_bad_clip"], modules=["smad_features.quality"]),
     output:
         "results/clips.tsv",
     log:
@@ -51,7 +51,7 @@ rule list_clips:
 
 rule quality:
     input:
-        expand("results/{stage}/{participant}.zarr.zip", stage=["faces", "eyes"], participant=PARTICIPANTS),
+        all_units,
         "results/clips.tsv",
         stage_key("quality", modules=["smad_features.quality"]),
     output:
@@ -66,7 +66,7 @@ rule quality:
 
 rule pack:
     input:
-        expand("results/{stage}/{participant}.zarr.zip", stage=["faces", "eyes"], participant=PARTICIPANTS),
+        all_units,
         "results/clips.tsv",
         pack_key,
     output:

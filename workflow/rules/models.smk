@@ -5,7 +5,7 @@ MODEL_MODULES = [f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", 
 IS_FROZEN = CONFIG["train"]["freeze_face"]
 LABELS_OPTION = options({"labels": CONFIG["labels"]})
 BACKBONE = CONFIG["train"]["backbone"]
-BACKBONE_CONTENT = freshness.Fingerprints(None).of(Path(BACKBONE)) if BACKBONE else None
+BACKBONE_CONTENT = fingerprints.Fingerprints(None).of(Path(BACKBONE)) if BACKBONE else None
 
 # Labels balance the folds when they are first made, and never again: so they are checked here, but are no input.
 FOLDS_KEY = stage_key(
@@ -31,7 +31,8 @@ TRAIN_KEY = stage_key(
     libraries=["torch"],
 )
 PREDICT_KEY = stage_key(
-    "predict",
+    "predict/{task}",
+    checkpoints=lambda wildcards: given_checkpoints(wildcards.task),
     emotions=CONFIG["emotions"],
     modules=[*MODEL_MODULES, "smad_models.predict"],
     libraries=["torch"],
@@ -49,56 +50,59 @@ rule make_folds:
     params:
         labels=LABELS_OPTION,
         options=options(CONFIG["folds"]),
+        memory=SMAD / "folds.tsv",
     shell:
-        "smad-models folds --manifest {input.manifest} {params.labels} {params.options} --output {output} > {log} 2>&1"
+        "smad-models folds --manifest {input.manifest} {params.labels} {params.options}"
+        " --memory {params.memory} --output {output} > {log} 2>&1"
 
 
-rule embed_faces:
-    input:
-        cache="results/cache.json",
-        folds="results/folds.tsv",
-        key=EMBED_KEY,
-    output:
-        update("results/face_features/fold{fold}.safetensors"),
-    log:
-        "logs/embed_faces/fold{fold}.log",
-    threads: 1
-    resources:
-        mem_mb=3000,
-    params:
-        options=options({"seed": CONFIG["train"]["seed"], "backbone": BACKBONE}),
-    shell:
-        "smad-models embed-faces --fold {wildcards.fold} --folds {input.folds} --key {input.key} --threads {threads}"
-        " {params.options} --output {output} > {log} 2>&1"
+if TRAINS:
 
+    rule embed_faces:
+        input:
+            cache="results/cache.json",
+            folds="results/folds.tsv",
+            key=EMBED_KEY,
+        output:
+            update("results/face_features/fold{fold}.safetensors"),
+        log:
+            "logs/embed_faces/fold{fold}.log",
+        threads: 1
+        resources:
+            mem_mb=3000,
+        params:
+            options=options({"seed": CONFIG["train"]["seed"], "backbone": BACKBONE}),
+        shell:
+            "smad-models embed-faces --fold {wildcards.fold} --folds {input.folds} --key {input.key} --threads {threads}"
+            " {params.options} --output {output} > {log} 2>&1"
 
-rule train_model:
-    input:
-        cache="results/cache.json",
-        folds="results/folds.tsv",
-        key=TRAIN_KEY,
-        face_features="results/face_features/fold{fold}.safetensors" if IS_FROZEN else [],
-    output:
-        update("results/checkpoints/{task}/fold{fold}.safetensors"),
-    log:
-        "logs/train_model/{task}/fold{fold}.log",
-    threads: 1 if IS_FROZEN else 8
-    resources:
-        mem_mb=4000,
-    params:
-        labels=LABELS_OPTION,
-        emotions=EMOTIONS,
-        options=options({k: v for k, v in CONFIG["train"].items() if k != "freeze_face"}),
-        face_features="--face-features results/face_features/fold{fold}.safetensors" if IS_FROZEN else "",
-    shell:
-        "smad-models train --task {wildcards.task} --fold {wildcards.fold} --emotions {params.emotions} {params.labels}"
-        " --folds {input.folds} --key {input.key} --threads {threads} {params.options} {params.face_features}"
-        " --output {output} > {log} 2>&1"
+    rule train_model:
+        input:
+            cache="results/cache.json",
+            folds="results/folds.tsv",
+            key=TRAIN_KEY,
+            face_features="results/face_features/fold{fold}.safetensors" if IS_FROZEN else [],
+        output:
+            update("results/checkpoints/{task}/fold{fold}.safetensors"),
+        log:
+            "logs/train_model/{task}/fold{fold}.log",
+        threads: 1 if IS_FROZEN else 8
+        resources:
+            mem_mb=4000,
+        params:
+            labels=LABELS_OPTION,
+            emotions=EMOTIONS,
+            options=options({k: v for k, v in CONFIG["train"].items() if k != "freeze_face"}),
+            face_features="--face-features results/face_features/fold{fold}.safetensors" if IS_FROZEN else "",
+        shell:
+            "smad-models train --task {wildcards.task} --fold {wildcards.fold} --emotions {params.emotions} {params.labels}"
+            " --folds {input.folds} --key {input.key} --threads {threads} {params.options} {params.face_features}"
+            " --output {output} > {log} 2>&1"
 
 
 rule predict:
     input:
-        checkpoints=expand(f"{CHECKPOINTS}/{{{{task}}}}/fold{{fold}}.safetensors", fold=FOLDS),
+        checkpoints=[mark(f"{CHECKPOINTS}/{{task}}/fold{fold}.safetensors") for fold in FOLDS],
         cache="results/cache.json",
         folds="results/folds.tsv",
         key=PREDICT_KEY,

@@ -1,7 +1,6 @@
 # predictions + labels -> scores -> one page. Without labels there is nothing to score.
 
 SCORES = expand("results/scores/{task}.json", task=CONFIG["tasks"])
-SCOREBOARD = [] if CONFIG["labels"] is None else ["results/scores.tsv", "results/report.html"]
 SCORE_KEY = stage_key(
     "score/{task}",
     targets=lambda wildcards: targets()[wildcards.task],
@@ -14,7 +13,7 @@ REPORT_KEY = stage_key(
     page=CONFIG["report"],
     targets=lambda wildcards: targets(),
     modules=["smad_models.report", "smad_models.charts"],
-    template=freshness.hash_file(freshness.module_folder("smad_models") / "report.html.jinja"),
+    template=fingerprints.hash_file(fingerprints.module_folder("smad_models") / "report.html.jinja"),
 )
 
 
@@ -38,12 +37,15 @@ rule score:
 rule tabulate_scores:
     input:
         SCORES,
+        key=stage_key("tabulate_scores", tasks=CONFIG["tasks"], modules=["smad_models.score"]),
     output:
         report("results/scores.tsv", caption="../report/scores.rst", category="Scores"),
     log:
         "logs/tabulate_scores.log",
+    params:
+        scores=SCORES,
     shell:
-        "smad-models score --show {input} --table {output} > {log} 2>&1"
+        "smad-models score --show {params.scores} --table {output} > {log} 2>&1"
 
 
 rule report:
