@@ -35,8 +35,13 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "both\tB\tzero.mp4\theader.tsv",
         "facesonly\tC\tP01/P01_C2.mp4\t",
         "eyesonly\tC\t\tP02/P02_C1_eye.tsv",
+        "folder\tD\tP01/P01_C1.mp4\tP01",
+        "below\tD\tP01/P01_C1.mp4/x.mp4\t",
+        "loop\tD\tloop.mp4\t",
     ]
-    (data / "clips.tsv").write_text(HEADER + "\n".join(rows) + "\n")
+    (data / "loop.mp4").symlink_to("loop.mp4")
+    rows = [f"{row}\t\t" for row in rows] + ["past\tD\t\tP02/P02_C1_eye.tsv\t100\t101"]
+    (data / "clips.tsv").write_text(f"{HEADER.strip()}\tstart\tend\n" + "\n".join(rows) + "\n")
     configure(folder)
     return folder
 
@@ -60,6 +65,10 @@ def test_each_bad_clip_is_quarantined_with_its_own_reason_and_the_rest_completes
         "both": "quarantined",
         "facesonly": "ok",
         "eyesonly": "ok",
+        "folder": "quarantined",
+        "below": "quarantined",
+        "loop": "quarantined",
+        "past": "quarantined",
     }
     assert clips.reason["zero"] == "video zero.mp4: the file is empty (0 bytes)"
     assert "video text.mp4: FFmpeg cannot read it as a video" in clips.reason["text"]
@@ -67,6 +76,10 @@ def test_each_bad_clip_is_quarantined_with_its_own_reason_and_the_rest_completes
     assert clips.reason["header"].startswith("eye header.tsv: ")
     assert "zero.mp4" in clips.reason["both"]
     assert "header.tsv" in clips.reason["both"]
+    assert clips.reason["folder"] == "eye P01: it is a folder; want a file"
+    assert clips.reason["below"] == "video P01/P01_C1.mp4/x.mp4: no such file"
+    assert clips.reason["loop"] == "video loop.mp4: no such file"
+    assert "no sample lies in the clip's span, 100 s to 101 s" in clips.reason["past"]
     assert (clips.reason[clips.status == "ok"] == "").all()
     assert (clips.face["facesonly"], clips.eye["facesonly"]) == ("ok", "missing")
     assert (clips.face["eyesonly"], clips.eye["eyesonly"]) == ("missing", "ok")
@@ -80,7 +93,7 @@ def test_each_bad_clip_is_quarantined_with_its_own_reason_and_the_rest_completes
     assert np.isnan(cache.gaze[2]).all()
     assert not cache.gaze_observed[2].any()
     quality = pd.read_csv(raw / "results/quality.tsv", sep="\t").set_index("clip")
-    assert len(quality) == 8
+    assert len(quality) == 12
     assert quality.face_found["good"] > 0.9
     assert np.isnan(quality.face_found["zero"])
 
@@ -106,12 +119,12 @@ def test_bad_clips_stay_flagged_under_keep(raw: Path, tmp_path: Path) -> None:
     assert (clips.face["zero"], clips.eye["header"]) == ("failed", "failed")
     assert "zero.mp4" in clips.reason["zero"]
     cache = xarray.open_zarr(folder / "results/cache.zarr", consolidated=False)
-    assert len(cache.attrs["clips"]) == 8
+    assert len(cache.attrs["clips"]) == 12
 
 
 def test_the_run_stops_before_work_under_fail_where_a_file_is_absent(raw: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
-    shutil.copytree(raw / "data", folder / "data")
+    shutil.copytree(raw / "data", folder / "data", symlinks=True)
     configure(folder, on_bad_clip="fail")
     run = run_workflow(folder, "features")
     assert run.returncode != 0
@@ -152,12 +165,12 @@ def test_an_unknown_key_is_refused_before_any_job(tmp_path: Path) -> None:
 def test_check_says_what_the_tables_hold(raw: Path) -> None:
     said = run_features(raw, "check", "--configfile", "config.yaml")
     assert said.returncode == 0, said.stderr
-    assert "8 clips of 3 participants" in said.stdout
-    assert "eye: 7 named, 1 missing, 1 not there" in said.stdout
+    assert "12 clips of 4 participants" in said.stdout
+    assert "eye: 9 named, 3 missing, 1 not there" in said.stdout
 
 
 def test_a_missing_model_file_is_told_before_any_job(raw: Path, tmp_path: Path) -> None:
-    shutil.copytree(raw / "data", tmp_path / "data")
+    shutil.copytree(raw / "data", tmp_path / "data", symlinks=True)
     configure(tmp_path, face={"model": "landmarker", "model_file": "nowhere.task"})
     run = run_workflow(tmp_path, "features")
     assert run.returncode != 0

