@@ -254,7 +254,9 @@ def test_published_keys_survive_the_way_to_our_names_and_back(weights: Any, mani
 
 def test_published_weights_without_the_unused_tensors_load_too(weights: Any) -> None:
     state = {key: tensor for key, tensor in weights["va"].items() if key not in UNUSED}
-    load_published(Maqt("va"), state)
+    model = Maqt("va")
+    load_published(model, state)
+    assert to_published(model).keys() == state.keys()
 
 
 def test_published_weights_that_do_not_fit_are_refused_by_name(weights: Any) -> None:
