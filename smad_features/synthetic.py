@@ -91,7 +91,7 @@ class Clip:
 def write_demo_data(
     folder: Path,
     *,
-    participants: int = 20,
+    participants: int = 18,
     clips_per_participant: int = 7,
     seconds: float = 3.0,
     seed: int = 0,

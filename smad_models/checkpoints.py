@@ -254,6 +254,16 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not a checkpoint of this project: {error}") from error
 
 
+def is_current(path: Path, record: dict[str, Any]) -> bool:
+    """Whether the file of ours at ``path`` was made from what ``record`` says."""
+    if not path.exists():
+        return False
+    try:
+        return read_metadata(path).get("record") == record
+    except ValueError:  # damaged, or another program's: it is made anew
+        return False
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, on the CPU."""
     with safe_open(path, framework="pt") as file:

@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--emotions", required=True, help="the classes in order, separated by commas")
     sub.add_argument("--batch-size", type=int, default=32)
     path(sub, "checkpoints", RESULTS / "checkpoints", "folder with {task}/fold{k}.safetensors")
+    path(sub, "face-features", None, "folder where embed-faces left fold{k}.safetensors: used where they are the same")
     path(sub, "output", None, "parquet file", required=True)
     computing(sub)
 
@@ -123,7 +124,7 @@ def _folds(options: argparse.Namespace) -> None:
 
 
 def _embed_faces(options: argparse.Namespace) -> None:
-    from smad_models.train import embed_faces
+    from smad_models.face_features import embed_faces
 
     names = ("fold", "cache", "folds", "output", "seed", "backbone", "device")
     print(embed_faces(**_chosen(options, names), key=_computing(options)))
@@ -146,7 +147,7 @@ def _train(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from smad_models.predict import predict_task
 
-    names = ("task", "cache", "folds", "checkpoints", "output", "batch_size", "device")
+    names = ("task", "cache", "folds", "checkpoints", "output", "batch_size", "device", "face_features")
     how = predict_task(**_chosen(options, names), emotions=options.emotions.split(","), key=_computing(options))
     print(f"{options.task}: {how}")
 

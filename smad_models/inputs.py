@@ -13,12 +13,16 @@ Crops travel to the device as uint8 and become floats there: a quarter of the tr
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Convention = Literal["standard", "published"]
 
@@ -89,6 +93,22 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Algorithms whose results do not vary from run to run; without them a GPU's do."""
+    gpu = device.type == "cuda"
+    if gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        # A GPU's fused attention sums its gradients in any order.
+        with sdpa_kernel(SDPBackend.MATH) if gpu else nullcontext():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def fit_statistics(eye: np.ndarray) -> EyeStatistics:

@@ -15,6 +15,7 @@ import torch
 
 from smad_models.checkpoints import Meta, digest_file, digest_value, load_checkpoint
 from smad_models.dataset import Cache, Split, open_cache, split_fold
+from smad_models.face_features import find_features
 from smad_models.folds import read_folds
 from smad_models.inputs import ARRAYS, find_device, name_present
 from smad_models.maqt import Maqt
@@ -35,6 +36,7 @@ def predict_task(
     batch_size: int = 32,
     device: str = "auto",
     key: str = "",
+    face_features: Path | None = None,
 ) -> Literal["predicted", "unchanged"]:
     """Predict the clips of each fold by ``{checkpoints}/{task}/fold{k}.safetensors``, and write one table of all.
 
@@ -52,6 +54,9 @@ def predict_task(
         ``auto``: a GPU if there is one.
     key
         What the caller knows the result to depend on; kept in the table's record.
+    face_features
+        A folder where `embed_faces` may have left ``fold{k}.safetensors``: what a checkpoint's own backbone made of
+        this cache is taken from there instead of being computed again. It changes no prediction by more than rounding.
 
     Returns
     -------
@@ -91,9 +96,12 @@ def predict_task(
         model, meta = load_checkpoint(file)
         check_checkpoint(file, meta, task=chosen, fold=fold, emotions=emotions, cache=opened, split=split)
         notes |= _note_doubts(meta, opened)
+        features = None
+        if face_features is not None:
+            features = find_features(face_features / f"fold{fold}.safetensors", model, opened)
         fold_of[split.test] = fold
         values[split.test], present[split.test] = _predict_rows(
-            model, chosen, opened, split.test, batch_size=batch_size, device=find_device(device)
+            model, chosen, opened, split.test, features, batch_size=batch_size, device=find_device(device)
         )
     columns: dict[str, Any] = {"clip": opened.clips, "participant": opened.participants, "fold": fold_of}
     if task == "emotion":
@@ -133,17 +141,31 @@ def check_checkpoint(
 
 
 def _predict_rows(
-    model: Maqt, task: Task, cache: Cache, rows: np.ndarray, *, batch_size: int, device: torch.device
+    model: Maqt,
+    task: Task,
+    cache: Cache,
+    rows: np.ndarray,
+    features: torch.Tensor | None,
+    *,
+    batch_size: int,
+    device: torch.device,
 ) -> tuple[np.ndarray, list[str]]:
-    """``(n, width)`` values and the modalities present of ``rows``."""
+    """``(n, width)`` values and the modalities present of ``rows``; ``features``: of all clips' faces, if known."""
     model.to(device)
     values, present = [], []
     # A GPU's default for convolutions, TF32, rounds to 10 bits: the golden tolerances and ours are of full float32.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         for start in range(0, len(rows), batch_size):
-            arrays = cache.read(rows[start : start + batch_size], ARRAYS)
-            batch = (torch.from_numpy(arrays[name]).to(device) for name in ("face", "eye", "gaze"))
-            found = predict_values(task, model(*model.inputs(*batch))).double().cpu()  # (B, emotions) or (B,)
+            chosen = rows[start : start + batch_size]
+            names = ARRAYS if features is None else [name for name in ARRAYS if name != "face"]
+            arrays = cache.read(chosen, names)
+            eye, gaze = (torch.from_numpy(arrays[name]).to(device) for name in ("eye", "gaze"))
+            if features is None:
+                face = model.inputs.pixels(torch.from_numpy(arrays["face"]).to(device))  # (B, 8, 3, 112, 112)
+            else:
+                face = features[chosen].to(device)  # (B, 8, 512)
+            output = model(face, *model.inputs.sequences(eye, gaze))
+            found = predict_values(task, output).double().cpu()  # (B, emotions) or (B,)
             values.append(found.reshape(len(found), -1).numpy())
             present.extend(name_present(arrays, model.inputs.convention))
     return np.concatenate(values), present

@@ -1,46 +1,39 @@
 """Train MAQT on all folds but one; with a frozen face backbone in seconds, else by the published recipe.
 
-The ResNet is 99 % of the network's arithmetic. `embed_faces` runs it once a fold and keeps its features; `train_fold`
-on those features trains all else, for any task. Without them it trains the whole network from pixels.
+On features that `face_features.embed_faces` kept, `train_fold` trains all but the face backbone. Without them it trains
+the whole network from pixels.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from smad_models.checkpoints import (
     Meta,
     build_model,
     digest_file,
     digest_value,
+    is_current,
     load_backbone,
-    load_tensors,
     read_metadata,
-    read_tensors,
     save_checkpoint,
-    write_tensors,
 )
 from smad_models.dataset import Cache, open_cache, split_fold
+from smad_models.face_features import load_features
 from smad_models.folds import read_folds
-from smad_models.inputs import Convention, Inputs, find_device, fit_statistics
+from smad_models.inputs import Convention, deterministic, find_device, fit_statistics
 from smad_models.maqt import Maqt, draw_lstm
-from smad_models.resnet import ResNet18, calibrate_norms
 from smad_models.tasks import Losses, LossWeights, Task, compute_loss, find_task, read_targets
-
-CALIBRATION_CROPS = 128  # for BatchNorm statistics: each is a mean over that many crops times at least 16 pixels
-BACKBONE = "backbone."  # prefix of the weights in a file of face features
 
 
 @dataclass(frozen=True)
@@ -145,7 +138,7 @@ def train_fold(
         model.inputs.set_statistics(fit_statistics(opened.read(split.training, ("eye",))["eye"]))
     features = None
     if face_features is not None:
-        features = _load_features(face_features, model, opened, fold=fold)[rows]
+        features = load_features(face_features, model, opened, fold=fold)[rows]
     elif backbone is not None:
         load_backbone(model.face_backbone, backbone)
     else:
@@ -163,101 +156,6 @@ def train_fold(
     )
     save_checkpoint(output, model.cpu(), replace(meta, history=history))
     return "trained"
-
-
-def embed_faces(
-    *,
-    fold: int,
-    cache: Path,
-    folds: Path,
-    output: Path,
-    seed: int = 0,
-    backbone: Path | None = None,
-    key: str = "",
-    convention: Convention = "standard",
-    device: str = "auto",
-) -> Literal["embedded", "unchanged"]:
-    """Write the features of all clips' faces under one face backbone, and the backbone itself, for `train_fold`.
-
-    Given no ``backbone`` file, the weights are random and only the BatchNorm statistics are fitted, to crops of the
-    fold's *training* participants: features of that kind see light, edges and rough shape, and no score made with them
-    should stand beside published ones.
-
-    Returns
-    -------
-    ``unchanged`` when the output was made from just these inputs before, and was left as it is.
-    """
-    opened = open_cache(cache)
-    places = read_folds(folds)
-    split = split_fold(opened, places, fold)
-    record = {
-        "key": key,
-        "cache": opened.digest,
-        "folds": digest_value(sorted(places)),
-        "fold": fold,
-        "seed": seed,
-        "convention": convention,
-        "backbone": digest_file(backbone) if backbone else None,
-    }
-    if is_current(output, record):
-        return "unchanged"
-    place = find_device(device)
-    torch.manual_seed(seed)
-    inputs = Inputs(convention, channels=len(opened.channels)).to(place)
-    network = ResNet18().to(place)
-    with _determinism(place):
-        if backbone is None:
-            _say(f"embed faces fold {fold}: WARNING: no backbone weights are given: the face backbone is random")
-            crops = torch.from_numpy(_draw_crops(opened, split.training, seed=seed))  # (n, 112, 112, 3)
-            if len(crops):
-                calibrate_norms(network, (inputs.pixels(batch[None].to(place))[0] for batch in crops.split(64)))
-        else:
-            load_backbone(network, backbone)
-        network.eval()
-        features = []
-        with torch.inference_mode():
-            for rows in np.array_split(np.arange(len(opened.clips)), math.ceil(len(opened.clips) / 16)):
-                face = torch.from_numpy(opened.read(rows, ("face",))["face"]).to(place)  # (B, 8, 112, 112, 3)
-                pixels = inputs.pixels(face).flatten(0, 1)  # (B * 8, 3, 112, 112)
-                features.append(network(pixels).unflatten(0, face.shape[:2]).cpu())  # (B, 8, 512)
-    weights = {BACKBONE + name: x for name, x in network.state_dict().items()}
-    metadata = {"record": record, "fold": fold, "convention": convention, "clips": opened.clips, "cache": opened.digest}
-    write_tensors(output, {"features": torch.cat(features), **weights}, metadata)
-    return "embedded"
-
-
-def is_current(path: Path, record: dict[str, Any]) -> bool:
-    """Whether the file of ours at ``path`` was made from what ``record`` says."""
-    if not path.exists():
-        return False
-    try:
-        return read_metadata(path).get("record") == record
-    except ValueError:  # damaged, or another program's: it is made anew
-        return False
-
-
-def _draw_crops(cache: Cache, rows: np.ndarray, *, seed: int) -> np.ndarray:
-    """Up to CALIBRATION_CROPS crops of ``rows`` that show a face, ``(n, size, size, 3)``."""
-    found = cache.read(rows, ("face_found",))["face_found"]  # (clips, 8)
-    pairs = np.argwhere(found)  # (n, 2) clip, frame
-    pairs = np.random.default_rng(seed).permutation(pairs)[:CALIBRATION_CROPS]
-    clips, inverse = np.unique(pairs[:, 0], return_inverse=True)
-    return cache.read(rows[clips], ("face",))["face"][inverse, pairs[:, 1]]
-
-
-def _load_features(path: Path, model: Maqt, cache: Cache, *, fold: int) -> Tensor:
-    """The features of all clips ``(clips, frames, 512)``; the model takes over the backbone that made them."""
-    metadata = read_metadata(path)
-    wanted = {"fold": fold, "convention": model.inputs.convention, "cache": cache.digest}
-    for name, value in wanted.items():
-        if metadata.get(name) != value:
-            raise ValueError(f"{path}: {name}: want {value!r}, got {metadata.get(name)!r}")
-    tensors = read_tensors(path)
-    features = tensors.pop("features")
-    weights = {name.removeprefix(BACKBONE): x for name, x in tensors.items()}
-    load_tensors(model.face_backbone, weights, source=str(path))
-    model.face_backbone.requires_grad_(False)
-    return features
 
 
 def _fit(
@@ -290,7 +188,7 @@ def _fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=options.epochs)
     order = torch.Generator().manual_seed(options.seed)
     history: dict[str, list[float]] = {name: [] for name in Losses._fields}
-    with _determinism(device), _progress(title, options.epochs) as advance:
+    with deterministic(device), _progress(title, options.epochs) as advance:
         for _ in range(options.epochs):
             sums = torch.zeros(len(history), device=device)
             for batch in torch.randperm(len(rows), generator=order).split(options.batch_size):
@@ -318,22 +216,6 @@ def _fit(
 def _to_tensors(task: Task, values: np.ndarray, device: torch.device) -> dict[str, Tensor]:
     columns = {name: torch.from_numpy(values[:, i]).to(device) for i, name in enumerate(task.targets)}
     return {name: x.long() if name == "emotion" else x.float().unsqueeze(1) for name, x in columns.items()}
-
-
-@contextmanager
-def _determinism(device: torch.device) -> Iterator[None]:
-    """Algorithms whose results do not vary from run to run; without them a GPU's do."""
-    gpu = device.type == "cuda"
-    if gpu:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        # A GPU's fused attention sums its gradients in any order.
-        with sdpa_kernel(SDPBackend.MATH) if gpu else nullcontext():
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 @contextmanager

@@ -24,13 +24,14 @@ from smad_models.checkpoints import (
     to_published,
 )
 from smad_models.dataset import open_cache, split_fold
+from smad_models.face_features import embed_faces
 from smad_models.folds import read_folds
 from smad_models.inputs import fit_statistics
 from smad_models.maqt import Maqt, Output
 from smad_models.predict import check_checkpoint, predict_task
 from smad_models.resnet import ResNet18
 from smad_models.tasks import TASKS, compute_loss, find_task, read_targets
-from smad_models.train import TrainOptions, embed_faces, train_fold
+from smad_models.train import TrainOptions, train_fold
 
 CLIPS = name_clips(20, 7)
 QUICK = TrainOptions(epochs=12, learning_rate=1e-3, lstm_init="xavier")
@@ -309,6 +310,28 @@ def test_the_batch_size_changes_no_prediction(world: SimpleNamespace, checkpoint
         found.append(pq.read_table(tmp_path / f"{size}.parquet")["prediction"].to_numpy())
     assert np.ptp(found[0]) > 1e-3  # not the same for all clips
     np.testing.assert_allclose(found[1], found[0], atol=1e-5)
+
+
+def test_face_features_are_used_where_they_are_the_checkpoints_own_and_change_no_prediction(
+    world: SimpleNamespace, trained: Path, checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = tmp_path / "mixed" / "emotion"  # fold 1 has the features' backbone, fold 2 another
+    mixed.mkdir(parents=True)
+    (mixed / "fold1.safetensors").symlink_to(trained)
+    (mixed / "fold2.safetensors").symlink_to(checkpoints / "emotion" / "fold2.safetensors")
+    features = tmp_path / "features"
+    features.mkdir()
+    for fold in (1, 2):
+        (features / f"fold{fold}.safetensors").symlink_to(world.features)
+    _predict(world, mixed.parent, tmp_path / "pixels.parquet")
+    seen = []
+    embed = Maqt.embed_faces
+    monkeypatch.setattr(Maqt, "embed_faces", lambda model, face: (seen.append(len(face)), embed(model, face))[1])
+    _predict(world, mixed.parent, tmp_path / "features.parquet", face_features=features)
+    pixels, known = (pq.read_table(tmp_path / f"{name}.parquet").to_pydict() for name in ("pixels", "features"))
+    assert sum(seen) == known["fold"].count(2)
+    for name in EMOTIONS:
+        np.testing.assert_allclose(known[f"p_{name}"], pixels[f"p_{name}"], atol=1e-5)
 
 
 def test_another_checkpoint_makes_the_predictions_anew(

@@ -3,6 +3,7 @@
 EMOTIONS = ",".join(CONFIG["emotions"])
 MODEL_MODULES = [f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints")]
 IS_FROZEN = CONFIG["train"]["freeze_face"]
+FACE_FEATURES = "results/face_features"
 LABELS_OPTION = options({"labels": CONFIG["labels"]})
 BACKBONE = CONFIG["train"]["backbone"]
 BACKBONE_CONTENT = fingerprints.Fingerprints(None).of(Path(BACKBONE)) if BACKBONE else None
@@ -19,7 +20,7 @@ EMBED_KEY = stage_key(
     "embed_faces",
     seed=CONFIG["train"]["seed"],
     backbone=BACKBONE_CONTENT,
-    modules=[*MODEL_MODULES, "smad_models.train"],
+    modules=[*MODEL_MODULES, "smad_models.face_features"],
     libraries=["torch"],
 )
 TRAIN_KEY = stage_key(
@@ -27,14 +28,14 @@ TRAIN_KEY = stage_key(
     settings={**CONFIG["train"], "backbone": BACKBONE_CONTENT},
     targets=lambda wildcards: targets()[wildcards.task],
     emotions=CONFIG["emotions"],
-    modules=[*MODEL_MODULES, "smad_models.train", "smad_models.folds"],
+    modules=[*MODEL_MODULES, "smad_models.face_features", "smad_models.train", "smad_models.folds"],
     libraries=["torch"],
 )
 PREDICT_KEY = stage_key(
     "predict/{task}",
     checkpoints=lambda wildcards: given_checkpoints(wildcards.task),
     emotions=CONFIG["emotions"],
-    modules=[*MODEL_MODULES, "smad_models.predict"],
+    modules=[*MODEL_MODULES, "smad_models.face_features", "smad_models.predict"],
     libraries=["torch"],
 )
 
@@ -64,7 +65,7 @@ if TRAINS:
             folds="results/folds.tsv",
             key=EMBED_KEY,
         output:
-            update("results/face_features/fold{fold}.safetensors"),
+            update(f"{FACE_FEATURES}/fold{{fold}}.safetensors"),
         log:
             "logs/embed_faces/fold{fold}.log",
         threads: 1
@@ -81,7 +82,7 @@ if TRAINS:
             cache="results/cache.json",
             folds="results/folds.tsv",
             key=TRAIN_KEY,
-            face_features="results/face_features/fold{fold}.safetensors" if IS_FROZEN else [],
+            face_features=f"{FACE_FEATURES}/fold{{fold}}.safetensors" if IS_FROZEN else [],
         output:
             update("results/checkpoints/{task}/fold{fold}.safetensors"),
         log:
@@ -93,7 +94,7 @@ if TRAINS:
             labels=LABELS_OPTION,
             emotions=EMOTIONS,
             options=options({k: v for k, v in CONFIG["train"].items() if k != "freeze_face"}),
-            face_features="--face-features results/face_features/fold{fold}.safetensors" if IS_FROZEN else "",
+            face_features=f"--face-features {FACE_FEATURES}/fold{{fold}}.safetensors" if IS_FROZEN else "",
         shell:
             "smad-models train --task {wildcards.task} --fold {wildcards.fold} --emotions {params.emotions} {params.labels}"
             " --folds {input.folds} --key {input.key} --threads {threads} {params.options} {params.face_features}"
@@ -103,6 +104,7 @@ if TRAINS:
 rule predict:
     input:
         checkpoints=[mark(f"{CHECKPOINTS}/{{task}}/fold{fold}.safetensors") for fold in FOLDS],
+        face_features=[f"{FACE_FEATURES}/fold{fold}.safetensors" for fold in FOLDS] if TRAINS and IS_FROZEN else [],
         cache="results/cache.json",
         folds="results/folds.tsv",
         key=PREDICT_KEY,
@@ -115,7 +117,7 @@ rule predict:
         mem_mb=3000,
     params:
         emotions=EMOTIONS,
-        options=options({"checkpoints": CHECKPOINTS}),
+        options=options({"checkpoints": CHECKPOINTS, "face_features": FACE_FEATURES if TRAINS and IS_FROZEN else None}),
     shell:
         "smad-models predict --task {wildcards.task} --emotions {params.emotions} {params.options}"
         " --folds {input.folds} --key {input.key} --threads {threads} --output {output} > {log} 2>&1"
