@@ -29,7 +29,7 @@ test-slow: $(READY)
 
 env: $(READY)
 
-# The detector's model file comes last, so that demo and tests need no network any more.
+# The detectors' model files come last, so that demo and tests need no network any more.
 # torch first, with its own dependencies at the versions of the lock; the rest is complete, so nothing is resolved anew.
 $(READY): requirements.lock pyproject.toml
 	@$(MAKE) --no-print-directory system
@@ -37,7 +37,7 @@ $(READY): requirements.lock pyproject.toml
 	.venv/bin/pip install --quiet --no-compile --constraint requirements.lock torch==2.13.0
 	.venv/bin/pip install --quiet --no-compile --no-deps --requirement requirements.lock
 	.venv/bin/pip install --quiet --no-deps --no-build-isolation --editable .
-	.venv/bin/python -c 'from smad_features.model_files import find_model; find_model("detector")'
+	.venv/bin/python -c 'from smad_features.model_files import find_model; find_model("detector"); find_model("full_range")'
 	@touch $@
 
 # What the wheels link to but do not bring. Looked for before anything is downloaded.

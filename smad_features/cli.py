@@ -13,6 +13,14 @@ from typing import Any
 
 from smad_features import schema
 from smad_features.config import ConfigError, load_config
+from smad_features.failures import (
+    LibraryFailure,
+    failure_of,
+    forget_failures,
+    note_failures,
+    read_failures,
+    too_many,
+)
 from smad_features.fingerprints import Fingerprints
 from smad_features.freshness import (
     STAGES,
@@ -80,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="for programs")
     sub.add_argument("--rehash", action="store_true", help="read every file anew instead of trusting its times")
     sub = command("verify", _verify, "reread every checksum of the units and the cache")
+    sub = command("inspect", _inspect, "draw a clip's frames with crop and points, its crops and quality, into one PNG")
+    sub.add_argument("clip")
+    sub.add_argument("--output", type=Path, help="default: inspect-CLIP.png")
     return parser
 
 
@@ -116,24 +127,41 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _make_unit(options: argparse.Namespace) -> int:
-    from smad_features.units import StaleKeyError, make_eyes, make_faces
-
-    if options.command == "faces":
-        import cv2
-
-        cv2.setNumThreads(options.threads)
     config, clips = _read(options)
     own = [clip for clip in clips if clip.participant == options.participant]
     if not own:
         raise TableError(f"{config['clips']}: no participant {options.participant!r}")
+    in_a_run = options.key is not None  # by hand, no other job's failure matters
+    if in_a_run and (stop := too_many(read_failures(), clips=len(clips), max_failed=config["run"]["max_failed"])):
+        print(f"smad-features {options.command}: not begun, as the run stops: {stop}", file=sys.stderr)
+        return 1
+
+    from smad_features.units import StaleKeyError, make_eyes, make_faces  # takes longer than all the above
+
     make = {"faces": make_faces, "eyes": make_eyes}[options.command]
     output = options.output or unit_path(options.command, options.participant)
+    key = read_key(options.key) if in_a_run else None
     try:
-        key = None if options.key is None else read_key(options.key)
+        if options.command == "faces":
+            import cv2
+
+            cv2.setNumThreads(options.threads)
         make(own, config, output, root=Path(config["clips"]).parent.resolve(), key=key)
     except StaleKeyError as error:
         print(f"smad-features {options.command}: {error}", file=sys.stderr)
         return 1
+    except LibraryFailure as error:
+        if in_a_run:
+            note_failures(options.participant, error.failures)
+        print(f"smad-features {options.command}: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:  # before the first clip or after the last: none of them was made
+        if in_a_run:
+            failures = [failure_of(error, stage=options.command, clip=clip.clip) for clip in own]
+            note_failures(options.participant, failures)
+        raise
+    if in_a_run:
+        forget_failures(options.command, options.participant)
     return 0
 
 
@@ -142,7 +170,8 @@ def _list_clips(options: argparse.Namespace) -> int:
 
     config, clips = _read(options)
     try:
-        rows = list_clips(clips, **_unit_files(clips), on_bad_clip=config["on_bad_clip"])
+        max_failed = config["run"]["max_failed"]
+        rows = list_clips(clips, **_unit_files(clips), on_bad_clip=config["on_bad_clip"], max_failed=max_failed)
     except ValueError as error:
         print(f"smad-features list-clips: {error}", file=sys.stderr)
         return 1
@@ -247,6 +276,25 @@ def _verify(options: argparse.Namespace) -> int:
         damage += [f"{sentence}; to mend it, {mend}" for sentence in verify_cache(cache)]
     print("\n".join(damage) or "every checksum is right")
     return 1 if damage else 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from smad_features.inspect import InspectionError, draw_inspection, inspect_clip, write_png
+
+    config, clips = _read(options)
+    output = options.output or Path(f"inspect-{options.clip}.png")
+    try:
+        inspection = inspect_clip(options.clip, clips, config, Fingerprints(FINGERPRINTS), results=RESULTS)
+        write_png(output, draw_inspection(inspection))
+    except (InspectionError, OSError) as error:
+        print(f"smad-features inspect: {error}", file=sys.stderr)
+        return 1
+    for warning in inspection.warnings:
+        print(f"smad-features inspect: clip {options.clip}: {warning}", file=sys.stderr)
+    print(
+        f"{output}: clip {options.clip}; derived data of a person, not to be passed on where the data's terms forbid it"
+    )
+    return 0
 
 
 def _read(options: argparse.Namespace) -> tuple[dict[str, Any], list[Clip]]:

@@ -22,7 +22,7 @@ from smad_features import schema
 from smad_features.atomic import written_whole
 from smad_features.fingerprints import Fingerprints, code_digest, digest_of, library_version
 from smad_features.manifest import Clip
-from smad_features.model_files import MODELS
+from smad_features.model_files import MODELS, models_used
 
 UNIT_FORMAT = "smad-unit"
 
@@ -44,7 +44,19 @@ STAGES = {
         name="faces",
         file_column="video",
         sections=("video", "face"),
-        modules=("smad_features.video", "smad_features.faces", "smad_features.schema", "smad_features.units"),
+        modules=(
+            "smad_features.video",
+            "smad_features.decoding",
+            "smad_features.packets",
+            "smad_features.containers",
+            "smad_features.pictures",
+            "smad_features.h264",
+            "smad_features.face_finder",
+            "smad_features.subject",
+            "smad_features.faces",
+            "smad_features.schema",
+            "smad_features.units",
+        ),
         libraries=("av", "opencv", "mediapipe", "numpy"),
         uses_model=True,
     ),
@@ -70,8 +82,8 @@ def common_record(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
     settings = {section: dict(config[section]) for section in stage.sections}
     record: dict[str, Any] = {}
     if stage.uses_model:
-        settings["face"].pop("model_file")  # where it lies does not matter, what it is does: `model`
-        record["model"] = MODELS[config["face"]["model"]].sha256 if config["face"]["align"] != "none" else None
+        settings["face"].pop("model_file")  # where it lies does not matter, what it is does: `models`
+        record["models"] = {model: MODELS[model].sha256 for model in models_used(config["face"])}
     record["settings"] = settings
     record["code"] = {module: code_digest(module) for module in stage.modules}
     record["libraries"] = {library: library_version(library) for library in stage.libraries}
@@ -229,8 +241,8 @@ def explain(old: dict[str, Any] | None, new: dict[str, Any], *, names: dict[str,
     causes += [f"setting `{key}`: {a} -> {b}" for key, a, b in _differences(old["settings"], new["settings"])]
     causes += [f"code of `{module}` changed" for module, _, _ in _differences(old["code"], new["code"], dots=False)]
     causes += [f"library {name}: {a} -> {b}" for name, a, b in _differences(old["libraries"], new["libraries"])]
-    if old.get("model") != new.get("model"):
-        causes.append("the model file changed")
+    changed = _differences(old.get("models", {}), new.get("models", {}))
+    causes += [f"the {model} model changed" for model, _, _ in changed]
     return causes or ([] if digest_of(old) == digest_of(new) else ["its record is spelt otherwise"])
 
 

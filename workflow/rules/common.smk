@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from smad_features import config as configuration
-from smad_features import fingerprints, freshness, manifest, model_files, schema
+from smad_features import failures, fingerprints, freshness, manifest, model_files, schema
 from snakemake.exceptions import WorkflowError
 
 SMAD = Path(".smad")
@@ -33,11 +33,12 @@ try:
     if workflow.is_main_process:
         UNITS = {(u.stage, u.participant): u for u in freshness.plan_units(CLIPS, CONFIG, FINGERPRINTS)}
     if IS_RUN:
+        failures.clear_failures()
         freshness.write_key(SETTINGS, f"{fingerprints.canonical(CONFIG)}\n")
         FINGERPRINTS.save()
         has_work = any(unit.stage == "faces" and not unit.is_fresh for unit in UNITS.values())
-        if has_work and CONFIG["face"]["align"] != "none":  # once, before any of the jobs asks for it
-            model_files.find_model(CONFIG["face"]["model"], given=CONFIG["face"]["model_file"])
+        if has_work:  # once, before any of the jobs asks for them
+            model_files.find_models(CONFIG["face"])
 except (BlockingIOError, model_files.ModelFileError) as error:
     raise WorkflowError(str(error)) from None
 
