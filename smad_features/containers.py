@@ -14,12 +14,23 @@ from av.stream import Disposition
 # FFmpeg opens URLs and playlists too: it gets an open file, and nothing that this file names may be opened.
 # It also makes up times where a container has none, and for AVI with B-frames wrong ones: not here.
 _OPTIONS = {"protocol_whitelist": "none", "fflags": "-genpts"}
+_CONCEALING = {"hevc", "mjpeg"}  # decoders that conceal damage without a word, unless told not to
 _MP4_BOXES = {b"ftyp", b"mdat", b"wide", b"free", b"skip", b"moov"}
 # What FFmpeg logs, and what it means to whoever recorded the file.
 _MEANINGS = {
     "moov atom not found": "an MP4 without its index (moov): not recorded to the end, or not copied whole",
     "EBML header parsing failed": "its Matroska header is broken",
     "Truncating packet": "it ends within its header",
+}
+# What files that are no videos begin with.
+_OTHERS = {
+    b"PK\x03\x04": "it is a ZIP archive",
+    b"%PDF": "it is a PDF document",
+    b"<!DOCTYPE": "it is a web page",
+    b"<html": "it is a web page",
+    b"version https://git-lfs": "it is a placeholder of Git LFS: the file itself was not fetched",
+    b"#EXTM3U": "it is a playlist, which names other files",
+    b"ffconcat": "it is a playlist, which names other files",
 }
 
 
@@ -45,7 +56,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         if stream.codec_context is None:
             raise _without_decoder(container)
         stream.codec_context.thread_count = 1  # clips run side by side, one core each
-        if stream.codec_context.name == "hevc":  # the one decoder that conceals damage without a word
+        if stream.codec_context.name in _CONCEALING:
             stream.codec_context.options = {"err_detect": "explode"}
         yield container, stream
 
@@ -63,8 +74,10 @@ def explain(path: Path, error: av.FFmpegError) -> VideoError:
         except VideoError as found:
             return found
     with path.open("rb") as file:
-        is_mp4 = file.read(8)[4:] in _MP4_BOXES
-    if not is_mp4:  # FFmpeg goes by the name, and asks any file that is called .mp4 for an MP4's index
+        head = file.read(4096)
+    if other := _is_other(head):
+        return VideoError(f"FFmpeg cannot read it as a video: {other}")
+    if head[4:8] not in _MP4_BOXES:  # FFmpeg goes by the name, and asks any file that is called .mp4 for an MP4's index
         lines = [line for line in lines if "moov" not in line]
     meaning = next((meaning for line in lines for key, meaning in _MEANINGS.items() if key in line), None)
     told = [meaning] if meaning else []
@@ -72,16 +85,20 @@ def explain(path: Path, error: av.FFmpegError) -> VideoError:
     return VideoError("FFmpeg cannot read it as a video: " + ": ".join([*told, said]))
 
 
-def declared_end(container: Any, stream: Any) -> float | None:
+def declared_end(path: Path, container: Any, stream: Any) -> float | None:
     """When the header says that the pictures end, in seconds.
 
     None where it says nothing, or speaks of the whole file, where sound may be longer.
     """
-    if stream.duration:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska
+    # Matroska: the stream's own tag; FFmpeg gives each stream the whole file's duration.
+    if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = match.groups()
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    # FFmpeg shortens what an AVI declares to what is there. Its count of frames is believed only where it is cut off.
+    if container.format.name == "avi" and stream.frames and stream.average_rate and _is_cut_off(path):
+        return float(stream.frames / stream.average_rate)
+    if stream.duration:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
     return container.duration / av.time_base if container.duration and len(container.streams) == 1 else None
 
 
@@ -89,6 +106,25 @@ def mean_step(stream: Any) -> int:
     """The mean time between two frames as the header has it, in units of the stream's time base."""
     rate = stream.average_rate or stream.guessed_rate or 25
     return max(1, round(1 / (rate * stream.time_base)))
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether a RIFF file is shorter than the chunk that it begins with."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return path.stat().st_size < 8 + int.from_bytes(head[4:], "little")
+
+
+def _is_other(head: bytes) -> str | None:
+    """What a file is, by its first bytes, where it is something well known and no video."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not head.strip(b"\0"):
+        return "its beginning is nothing but zeros: it was never written, or the copy failed"
+    for magic, what in _OTHERS.items():
+        if start[: len(magic)].lower() == magic.lower():
+            return what
+    text = head.translate(None, bytes(range(32, 127)) + b"\t\n\r")
+    return "it is a text file" if len(text) < len(head) / 50 else None
 
 
 def _video_stream(container: Any) -> Any:

@@ -146,6 +146,7 @@ def _decode_stretch(
                 return False
         order[packet.pts] = len(order)
         frames, damaged = decode_packet(packet)
+        damaged = damaged or (packet.is_corrupt if index.is_assumed else packet.pts in index.flagged)
         pending.discard(packet.pts)
         finished = quick and not pending
         if finished:
@@ -185,9 +186,8 @@ def _decode_stretch(
 
 
 def decode_packet(packet: Any) -> tuple[list[Any], bool]:
-    """The frames that come out of the decoder after a packet, and whether the packet is damaged."""
-    frames, failed = _decode_or_fail(packet.decode)
-    return frames, failed or packet.is_corrupt
+    """The frames that come out of the decoder after a packet, and whether it failed."""
+    return _decode_or_fail(packet.decode)
 
 
 def _decode_or_fail(decode_more: Any) -> tuple[list[Any], bool]:

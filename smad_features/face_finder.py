@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,7 +105,8 @@ class FaceFinder:
 
         self._look = look
         self._short = None if look == "full" else detector(detector_data(model_file))
-        self._full = None if full_range is None or look == "short" else detector(full_range.read_bytes())
+        # Loaded when it is first wanted: most clips do without, and it takes its memory.
+        self._load_full = lru_cache(maxsize=1)(lambda: detector(full_range.read_bytes()) if full_range else None)
         self._mesh: Any = None
         if model_file.suffix == ".task":
             base = tasks.BaseOptions(model_asset_path=str(model_file), delegate=cpu)
@@ -120,17 +122,18 @@ class FaceFinder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for model in (self._short, self._full, self._mesh):
+        full = self._load_full() if self._load_full.cache_info().currsize else None
+        for model in (self._short, full, self._mesh):
             if model is not None:
                 model.close()
 
     def find_faces(self, picture: np.ndarray) -> list[Face]:
         """All faces that an (H, W, 3) uint8 RGB picture shows as a whole, the largest first."""
-        return self._find(self._full if self._short is None else self._short, picture)
+        return self._find(self._load_full() if self._short is None else self._short, picture)
 
     def find_far_faces(self, picture: np.ndarray) -> list[Face]:
         """The same by the full-range detector, for faces of half the size and less; under ``auto`` alone."""
-        return self._find(self._full, picture) if self._look == "auto" else []
+        return self._find(self._load_full(), picture) if self._look == "auto" else []
 
     def find_small_faces(self, picture: np.ndarray) -> list[Face]:
         """The faces that only overlapping tiles of the picture show, the largest first; under ``auto`` alone.
@@ -140,7 +143,7 @@ class FaceFinder:
         if self._look != "auto":
             return []
         small = _LARGEST_IN_TILE * max(picture.shape[:2])
-        found = [face for tile, corner in _tiles(picture) for face in self._find(self._full, tile, corner)]
+        found = [face for tile, corner in _tiles(picture) for face in self._find(self._load_full(), tile, corner)]
         return sorted(_without_doubles([f for f in found if f.side <= small]), key=lambda face: -face.side)
 
     def find_near(self, picture: np.ndarray, face: Face) -> list[Face]:

@@ -7,6 +7,7 @@ damage only where something else proves it, and never for its length:
 - H.264 numbers the pictures that others refer to, and a number is missing (any container; not at a key frame);
 - an MPEG transport stream says that bytes are missing there, by its continuity counters;
 - fragments of an MP4 are missing by their numbers, and the durations of its packets do not reach over the pause;
+- an ASF (WMV) has a rare hole in an otherwise even rate: what is damaged there is passed over by FFmpeg;
 - the sound breaks off for as long as the pictures do: while a slide stands still, a recorder goes on listening.
 
 What remains without proof is shown as `longest_step` and refuses nothing: pictures lost between two key frames of a
@@ -23,11 +24,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from smad_features.containers import mean_step
+from smad_features.containers import VideoError, mean_step
 from smad_features.h264 import loses_a_picture, read_numbering
 
+_RARE = 0.05  # of all steps
+_JOIN = 2  # packets before a key frame
 _LONG = 1.5  # a step longer than this many usual ones may have lost a frame
 _PAUSE = 0.5  # seconds; the sound of shorter ones is not looked at: its own packets may be as long
+_JUMP_BACK = 0.25  # seconds; what falls back by less is a container's clumsiness
 _SILENT = 0.8  # of a pause without sound: the sound broke off, too
 
 
@@ -41,6 +45,7 @@ class Index:
     extent: int  # from the first packet's decoding time to the last one's end; 0 = packets do not say
     step: int  # the usual time between two frames
     gaps: list[tuple[int, int]]  # (from, to): where frames are lost, sorted
+    flagged: frozenset[int]  # shown: packets that the container calls damaged
     orphans: frozenset[int]  # shown: frames whose references are lost, and all after them up to the next key frame
     is_assumed: bool = False  # one frame a packet, in their order: the container has no times of showing
 
@@ -68,6 +73,7 @@ def index_packets(path: Path, container: Any, stream: Any) -> Index:
     first_decoded: int | None = None
     extent = 0
     before: Any = None
+    flagged: dict[int, int] = {}  # the packets that came after each
     decoding: list[int | None] = []
     packets = container.demux(stream)
     for packet in packets:
@@ -77,8 +83,19 @@ def index_packets(path: Path, container: Any, stream: Any) -> Index:
             rest = [p.dts for p in packets if p.size]
             return _assumed_index([*decoding, packet.dts, *rest], step=mean_step(stream))
         decoding.append(packet.dts)
+        # Where two transport streams were joined, the packets just before the new key frame are called damaged; whether
+        # they are is for the decoder to say.
+        flagged = {time: age + 1 for time, age in flagged.items() if not (packet.is_keyframe and age < _JOIN)}
+        if packet.is_corrupt:
+            flagged[packet.pts] = 0
         if before is not None and packet.dts is not None and before.dts is not None:
             step = packet.dts - before.dts
+            if step * stream.time_base < -_JUMP_BACK:
+                raise VideoError(
+                    f"its times jump back by {float(-step * stream.time_base):.3f} s after"
+                    f" {float((before.dts - (first_decoded or 0)) * stream.time_base):.3f} s: are these two recordings"
+                    " in one file?"
+                )
             if step > _LONG * usual:
                 if _is_broken(before, packet, numbering):
                     jumps.append((before.dts, packet.dts))
@@ -99,7 +116,7 @@ def index_packets(path: Path, container: Any, stream: Any) -> Index:
         if packet.is_keyframe:
             keyframes.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
     index = index_times(shown, max(ends.values(), default=0), keyframes, step=mean_step(stream))
-    index = replace(index, extent=extent, orphans=frozenset(orphans))
+    index = replace(index, extent=extent, orphans=frozenset(orphans), flagged=frozenset(flagged))
     holes = [(a, b) for a, b in pairwise(index.shown) if b - a > _LONG * index.step]
     if not holes:
         return index
@@ -110,6 +127,11 @@ def index_packets(path: Path, container: Any, stream: Any) -> Index:
     uncovered = [(a, b) for a, b in holes if ends[a] + index.step / 2 < b]
     if uncovered and "mp4" in container.format.name and _fragments_are_missing(path):
         gaps |= set(uncovered)
+    # FFmpeg passes over damaged packets of an ASF (WMV) without a word: a rare hole in an even rate is where they were.
+    if container.format.name == "asf" and len(holes) <= _RARE * len(index.shown):
+        gaps |= set(holes)
+        keys = {key for key, _ in keyframes}
+        index = replace(index, orphans=index.orphans | {b for _, b in holes if b not in keys})
     pauses = [hole for hole in uncovered if (hole[1] - hole[0]) * stream.time_base > _PAUSE and hole not in gaps]
     if pauses and container.streams.audio:
         gaps |= set(_without_sound(container, stream, pauses))
@@ -132,7 +154,9 @@ def index_times(shown: list[int], end: int, keyframes: list[tuple[int, int]], *,
     """
     shown = sorted(set(shown))
     usual = round(median([b - a for a, b in pairwise(shown)] or [step]))
-    return Index(shown, sorted(keyframes), max(end, shown[-1] + usual) if shown else 0, 0, usual, [], frozenset())
+    return Index(
+        shown, sorted(keyframes), max(end, shown[-1] + usual) if shown else 0, 0, usual, [], frozenset(), frozenset()
+    )
 
 
 def _is_broken(before: Any, after: Any, numbering: Any) -> bool:

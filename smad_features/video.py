@@ -26,6 +26,7 @@ from smad_features.packets import Index, index_packets
 
 __all__ = ["Frames", "VideoError", "read_frames", "segment_centres"]
 
+_PLENTY = 1 << 28  # bytes
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
@@ -97,7 +98,8 @@ def read_frames(
         return _read_file(path, count=count, start=start, end=end, max_lost=max_lost, full=check == "full")
     except av.FFmpegError as error:  # never an I/O error: those come from our own open file, as plain OSError
         if isinstance(error, MemoryError):
-            raise
+            bytearray(_PLENTY)  # want of memory raises here, and is not the video's fault
+            raise VideoError("it asks for more memory than there is: a size in it is damaged") from error
         raise explain(path, error) from error
     except OSError as error:
         if error.errno != errno.EINVAL:
@@ -139,9 +141,9 @@ def _read_indexed(
     if not index.shown:
         raise VideoError("it has a video stream without a single frame")
     tick, first = float(stream.time_base), index.shown[0]
-    length, declared = (index.end - first) * tick, declared_end(container, stream)
+    length, declared = (index.end - first) * tick, declared_end(path, container, stream)
     # Where packets fill the declared time nothing is missing, whatever offset the header adds (fragments of an MP4).
-    filled = stream.duration is not None and index.extent >= stream.duration
+    filled = "mp4" in container.format.name and stream.duration is not None and index.extent >= stream.duration
     origin = stream.start_time if index.is_assumed and stream.start_time is not None else first
     declared = length if declared is None or filled else declared - max(0.0, origin * tick)
     begin, stop, wanted_stop = _span(start, end, length, declared=declared, max_lost=max_lost)
@@ -174,7 +176,7 @@ def _read_indexed(
         )
     edges = [span[0], *(s for s in within if s > span[0]), span[1]]
     facts = {
-        "codec": stream.codec_context.name,
+        "codec": stream.codec_context.codec.canonical_name,
         "width": stream.codec_context.width,
         "height": stream.codec_context.height,
         "video_fps": len(index.shown) / length,

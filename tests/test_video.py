@@ -442,6 +442,9 @@ def test_want_of_memory_passes_through(plain: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(av, "open", exhausted)
 
+    with pytest.raises(VideoError, match="a size in it is damaged"):  # there is memory enough for any real video
+        read_frames(plain)
+    monkeypatch.setattr(video, "_PLENTY", 1 << 62)
     with pytest.raises(MemoryError):
         read_frames(plain)
 

@@ -239,7 +239,7 @@ def test_hardly_more_than_a_header_is_the_video_s_own_fault(folder: Path, name: 
 def test_text_with_the_name_of_a_video_is_not_taken_for_an_mp4_without_its_index(tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("This is not a video.\n" * 50)
 
-    with pytest.raises(VideoError, match="cannot read it as a video: Invalid data") as caught:
+    with pytest.raises(VideoError, match="cannot read it as a video: it is a text file") as caught:
         read_frames(tmp_path / "notes.mp4")
     assert "moov" not in str(caught.value)
 

@@ -197,7 +197,7 @@ CODECS = [
     plain("raw.y4m", "wrapped_avframe", called="rawvideo"),
     plain("256-colours.gif", "gif", pix_fmt="rgb8", colour=25),
     plain("lossless.apng", "apng", pix_fmt="rgb24"),
-    plain("flash.flv", "flv"),
+    plain("flash.flv", "flv", called="flv1"),
     plain("real.rm", "rv20", size=(320, 176)),
 ]
 
@@ -300,7 +300,7 @@ DEFECTS = [
     Video("cut50-and-longer.avi", lambda p, f: edited(cut(0.5), codec="mpeg4", times=range(0, 8000, STEP))(p, f * 9),
           r"declares 8\.000 s"),
     Video("cut50.wmv", edited(cut(0.5), codec="wmv2"), f"{DECLARED}|{DAMAGED}"),
-    Video("cut50.nut", edited(cut(0.5)), f"{DECLARED}|{DAMAGED}|{NO_VIDEO}"),
+    Video("cut50.nut", edited(cut(0.5)), f"{DECLARED}|{DAMAGED}|{NO_VIDEO}|before its own beginning"),
     Video("cut50-but-asked-before.mp4", edited(cut(0.5), form_options=FASTSTART), span=(0.0, 0.24)),
     Video("index-lost.mp4", edited(cut(0.9)), NO_VIDEO),
     Video("index-missing.mov", edited(without_moov), NO_VIDEO),
