@@ -24,8 +24,7 @@ _RIGHT_EYE, _LEFT_EYE, _NOSE_TIP, _MOUTH_CORNERS = (33, 133), (362, 263), 4, (61
 _TILE, _TILE_OVERLAP = 576, 144
 # A face larger than this fraction of the picture would have been seen in the whole: a tile shows something else there.
 _LARGEST_IN_TILE = 0.12
-# Two faces may lie in the square that the mesh looks at, and its first is not always the one that was meant.
-_MESHES = 2
+_NEIGHBOURS = 2  # faces in the square that the mesh looks at, where its first is not the one that was meant
 
 Range = Literal["auto", "short", "full"]
 
@@ -107,23 +106,25 @@ class FaceFinder:
         self._short = None if look == "full" else detector(detector_data(model_file))
         # Loaded when it is first wanted: most clips do without, and it takes its memory.
         self._load_full = lru_cache(maxsize=1)(lambda: detector(full_range.read_bytes()) if full_range else None)
-        self._mesh: Any = None
-        if model_file.suffix == ".task":
-            base = tasks.BaseOptions(model_asset_path=str(model_file), delegate=cpu)
+
+        def mesh(faces: int) -> Any:
             options = vision.FaceLandmarkerOptions(
-                base_options=base,
-                num_faces=_MESHES,
+                base_options=tasks.BaseOptions(model_asset_path=str(model_file), delegate=cpu),
+                num_faces=faces,
                 min_face_detection_confidence=0.3,
                 output_facial_transformation_matrixes=True,
             )
-            self._mesh = vision.FaceLandmarker.create_from_options(options)
+            return vision.FaceLandmarker.create_from_options(options)
+
+        self._mesh = mesh(1) if model_file.suffix == ".task" else None
+        self._load_meshes = lru_cache(maxsize=1)(lambda: mesh(_NEIGHBOURS))
 
     def __enter__(self) -> FaceFinder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        full = self._load_full() if self._load_full.cache_info().currsize else None
-        for model in (self._short, full, self._mesh):
+        loaded = [load() for load in (self._load_full, self._load_meshes) if load.cache_info().currsize]
+        for model in (self._short, self._mesh, *loaded):
             if model is not None:
                 model.close()
 
@@ -161,18 +162,18 @@ class FaceFinder:
         if self._mesh is None:
             return face
         square, corner = _square(picture, face, half=face.side)  # its own detector wants a head with room around it
+        found = self._nearest_mesh(self._mesh, square, corner, face)
+        return found or self._nearest_mesh(self._load_meshes(), square, corner, face)
+
+    def _nearest_mesh(self, model: Any, square: np.ndarray, corner: tuple[int, int], face: Face) -> Face | None:
+        """The mesh in a part of the picture whose eyes lie where the face has them; None: they are somebody else's."""
         height, width = square.shape[:2]
-        found = self._mesh.detect(_image(square))
-        options = [
-            _five_points(np.array([(p.x * width, p.y * height) for p in mesh]) + corner)
-            for mesh in found.face_landmarks
-        ]
-        distances = [np.hypot(*(points[:2].mean(axis=0) - face.points[:2].mean(axis=0))) for points in options]
-        if not options or min(distances) > face.side / 4:  # eyes that lie elsewhere are somebody else's
-            return None
-        which = int(np.argmin(distances))
-        points, matrix = options[which], found.facial_transformation_matrixes[which]
-        return Face(face.box, face.score, points, tuple(points[3:].mean(axis=0)), head_pose(matrix[:3, :3]))
+        found = model.detect(_image(square))
+        for mesh, matrix in zip(found.face_landmarks, found.facial_transformation_matrixes, strict=True):
+            points = _five_points(np.array([(p.x * width, p.y * height) for p in mesh]) + corner)
+            if np.hypot(*(points[:2].mean(axis=0) - face.points[:2].mean(axis=0))) <= face.side / 4:
+                return Face(face.box, face.score, points, tuple(points[3:].mean(axis=0)), head_pose(matrix[:3, :3]))
+        return None
 
     def _find(self, model: Any, picture: np.ndarray, corner: tuple[int, int] = (0, 0)) -> list[Face]:
         """The faces that a detector sees in a part of a picture with this top left corner (x, y), the largest first."""

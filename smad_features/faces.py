@@ -207,10 +207,11 @@ def _find_everyone(
     are looked at too. The odds of the surest upright face of each frame multiply; a turn must win by a quarter.
     """
     everyone = [finder.find_faces(picture) for picture in pictures]
-    if _is_sure(everyone):
-        return 0, "whole", everyone
+    if not _is_sure(everyone):
+        everyone = [found or finder.find_far_faces(picture) for found, picture in zip(everyone, pictures, strict=True)]
     turn, search = 0, "whole"
-    everyone = [found or finder.find_far_faces(picture) for found, picture in zip(everyone, pictures, strict=True)]
+    if _is_sure(everyone):
+        return turn, search, everyone
     if not any(everyone):
         search, everyone = "tiles", [finder.find_small_faces(picture) for picture in pictures]
     if may_turn:
