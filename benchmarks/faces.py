@@ -5,8 +5,8 @@
 (a) OpenCV reads every frame, the landmarker looks at each; (b) OpenCV grabs every frame, decodes eight, the landmarker
 looks at those; (c) ours, from the file to aligned crops and quality numbers; (d) the floor: PyAV seeks and decodes just
 the needed frames, the landmarker looks at eight, nothing else. Each is a process of its own, all on the same core; they
-take turns, so that a machine whose speed drifts slows all alike. Times are those of the processor (all threads share the
-one core, so it is what a clock would show on a quiet machine); a ratio is the median of the turns' ratios.
+take turns, so that a machine whose speed drifts slows all alike. Times are those of the processor (all threads share
+the one core, so it is what a clock would show on a quiet machine); a ratio is the median of the turns' ratios.
 """
 
 from __future__ import annotations

@@ -133,6 +133,7 @@ def write_report(
         fewest=FEWEST,
         quality=_quality(measured),
         quarantined=_quarantined(clips),
+        doubtful=_doubtful(measured),
         singles=_singles(predicted, truth) if show_clips else None,
         faces=_contact_sheet(cache) if show_faces and cache is not None else None,
         notes=sorted({note for path in predictions for note in read_notes(path).values()}),
@@ -296,6 +297,17 @@ def _quarantined(clips: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str
         if row["status"] != "ok":
             reasons.setdefault(row.get("reason") or "no reason recorded", []).append(row["clip"])
     return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def _doubtful(measured: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """What a person should look at -> clips in use; no number of theirs."""
+    kinds = {
+        "no face in any frame: its crops are black": lambda row: row.get("face_found") == "0",
+        "the face may not be the same person's in all frames": lambda row: row.get("face_jump") == "1",
+        "the picture lies on its side or head, and was turned": lambda row: row.get("face_turn", "0") not in ("", "0"),
+    }
+    found = [(kind, [row["clip"] for row in measured if applies(row)]) for kind, applies in kinds.items()]
+    return [(kind, names) for kind, names in found if names]
 
 
 def _singles(

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from smad_features.config import ConfigError, complete_config, load_config, load_schema
 from smad_features.fingerprints import canonical
 from smad_features.freshness import STAGES, common_record
+from smad_features.quality import EYE_COLUMNS, FACE_COLUMNS, MANIFEST_COLUMNS
 
 README = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
 SCHEMA = load_schema("config")
@@ -269,3 +270,13 @@ def test_the_configuration_that_ships_shows_the_defaults() -> None:
     shown = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
     assert {"clips", "labels", "emotions", "on_bad_clip", "face", "eye", "tasks", "folds", "checkpoints"} <= set(shown)
     assert load_config(ROOT / "config" / "config.yaml") == complete_config({})
+
+
+def test_every_column_of_the_quality_table_is_explained() -> None:
+    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    section = text.split("## What quality.tsv says")[1].split("\n## ")[0]
+    explained = [
+        name for row in re.findall(r"^\| (`.*?) \|", section, flags=re.M) for name in re.findall(r"`(\w+)`", row)
+    ]
+    assert explained.count("clip") == 1
+    assert sorted(explained) == sorted({*MANIFEST_COLUMNS, *FACE_COLUMNS, *EYE_COLUMNS})

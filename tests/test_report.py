@@ -164,6 +164,22 @@ def test_quarantined_clips_stand_under_their_reason_and_a_reason_runs_no_code(re
     assert re.search(r"amp; more</td><td>2</td><td class=\"left wrap\"><code>P008_C02, P008_C03</code>", text)
 
 
+def test_clips_that_a_person_should_look_at_are_named_with_the_reason(results: Path, tmp_path: Path) -> None:
+    lines = [line.split("\t") for line in (results / "quality.tsv").read_text().splitlines()]
+    used = [cells[0] for cells in lines[1:] if cells[1] == "ok"][:4]
+    table = "clip\tstatus\tface_found\tface_jump\tface_turn\n"
+    cells = (("0", "0", "0"), ("0.5", "1", "0"), ("1", "0", "90"), ("1", "0", ""))
+    table += "".join("\t".join((clip, "ok", *row)) + "\n" for clip, row in zip(used, cells, strict=True))
+    (tmp_path / "quality.tsv").write_text(table)
+
+    text = write(results, tmp_path / "report.html", quality=tmp_path / "quality.tsv")
+
+    shown = text.split("worth a look</h3>")[1].split("</section>")[0]
+    for clip, reason in zip(used[:3], ("no face in any frame", "same person", "lies on its side"), strict=True):
+        assert re.search(rf"{reason}.*<code>{clip}</code>", shown)
+    assert used[3] not in shown
+
+
 def test_synthetic_data_carry_a_banner(results: Path, tmp_path: Path) -> None:
     assert "Synthetic data." in write(results, tmp_path / "a.html", synthetic=True)
     assert "Synthetic data." not in write(results, tmp_path / "b.html")
