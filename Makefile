@@ -5,6 +5,8 @@ DEMO := demo
 READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests run side by side: threads of several OpenBLAS that wait for each other on a busy machine spin for minutes.
+test test-slow: export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: demo test test-slow env system lock clean help
 

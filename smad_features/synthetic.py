@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -137,13 +139,31 @@ def write_demo_data(
             pass
     else:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        with (
+            _one_blas_thread(),
+            ProcessPoolExecutor(workers, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)) as pool,
+        ):
             for _ in show(pool.map(write, work), disable=not console.is_terminal):
                 pass
     # The tables last: where clips.tsv is, all is.
     _write_table(folder / "labels.tsv", [{"clip": clip.clip} | clip.felt.row() for clip in plan])
     _write_table(folder / "annotations.tsv", _annotations(plan, seed=seed))
     _write_table(folder / "clips.tsv", [_clip_row(clip, seconds) for clip in plan])
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """For processes that begin meanwhile: threads of several OpenBLAS that wait for each other spin for minutes."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def plan_clips(participants: int, clips_per_participant: int, *, seed: int) -> list[Clip]:

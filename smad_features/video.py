@@ -27,6 +27,7 @@ from smad_features.packets import Index, index_packets
 __all__ = ["Frames", "VideoError", "read_frames", "segment_centres"]
 
 _PLENTY = 1 << 28  # bytes
+_LARGE = 4 << 20  # bytes of a picture
 _IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
@@ -95,7 +96,7 @@ def read_frames(
     if path.stat().st_size == 0:
         raise VideoError("the file is empty (0 bytes)")
     try:
-        return _read_file(path, count=count, start=start, end=end, max_lost=max_lost, full=check == "full")
+        frames = _read_file(path, count=count, start=start, end=end, max_lost=max_lost, full=check == "full")
     except av.FFmpegError as error:  # never an I/O error: those come from our own open file, as plain OSError
         if isinstance(error, MemoryError):
             bytearray(_PLENTY)  # want of memory raises here, and is not the video's fault
@@ -105,10 +106,11 @@ def read_frames(
         if error.errno != errno.EINVAL:
             raise
         raise VideoError("it points to a place before its own beginning") from error
-    finally:
-        # A frame and its side data refer to each other, and one that is left keeps all memory of its decoder: 100 MB
-        # for a 4K video. They are young: looking through all that a program holds would cost more than a seek.
+    # A frame and its side data refer to each other, and one that is left keeps all memory of its decoder: 100 MB for a
+    # 4K video, and of a small one not worth the time. They are young: the whole heap is not looked through.
+    if max(picture.nbytes for picture in frames.pictures) > _LARGE:
         gc.collect(1)
+    return frames
 
 
 def segment_centres(start: float, end: float, count: int) -> np.ndarray:
