@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from smad_features import schema
-from smad_features.config import ConfigError, load_config
+from smad_features.config import ConfigError, complete_config, load_config
 from smad_features.failures import (
     LibraryFailure,
     failure_of,
@@ -31,6 +31,7 @@ from smad_features.freshness import (
     read_key,
     unit_path,
 )
+from smad_features.index import LABEL_COLUMNS, RELEASE, RELEASE_PARTICIPANT, index_release, index_tree, write_index
 from smad_features.manifest import Clip, TableError, check_clips, read_clips, read_targets
 from smad_features.model_files import ModelFileError
 
@@ -69,6 +70,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=None)
     sub.add_argument("--workers", type=int, default=None, help="processes; the data do not depend on it")
 
+    sub = command("index", _index, "make a first clips.tsv of a tree of files, by their names")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("--layout", choices=("smead-cross",), help="the database's own release; also makes labels.tsv")
+    sub.add_argument("--output", type=Path, default=Path("config/clips.tsv"), help="default: config/clips.tsv")
+    sub.add_argument("--labels", type=Path, default=Path("config/labels.tsv"), help="default: config/labels.tsv")
+    for part, pattern in RELEASE.items():
+        sub.add_argument(f"--{part}-path", default=pattern, help=f"within the folder; default: {pattern}")
+    for column, name in LABEL_COLUMNS.items():
+        sub.add_argument(f"--{column}-column", default=name, help=f"of the table of labels; default: {name}")
+    sub.add_argument(
+        "--participant", default=RELEASE_PARTICIPANT, metavar="REGEX", help="its group 1 is the participant"
+    )
+    sub.add_argument("--emotion", action="append", default=[], metavar="WORD=NAME", help="what the table calls a class")
+
     command("check", _check, "check the configuration and all tables, and say what they hold")
     for stage in STAGES.values():
         sub = command(stage.name, _make_unit, f"make one participant's {stage.name} unit")
@@ -104,6 +119,33 @@ def _demo_data(options: argparse.Namespace) -> int:
         print(f"smad-features demo-data: {error}", file=sys.stderr)
         return 1
     print(f"{options.folder}: synthetic clips; nobody in them exists (README.txt there says how they were made)")
+    return 0
+
+
+def _index(options: argparse.Namespace) -> int:
+    config = load_config(options.configfile) if options.configfile.exists() else complete_config({})
+    try:
+        if options.layout is None:
+            index = index_tree(options.folder)
+        else:
+            index = index_release(
+                options.folder,
+                emotions=config["emotions"],
+                names={part: getattr(options, f"{part}_path") for part in RELEASE},
+                columns={column: getattr(options, f"{column}_column") for column in LABEL_COLUMNS},
+                participant=options.participant,
+                meaning=dict(word.split("=", 1) for word in options.emotion),
+            )
+        write_index(index, options.output, options.labels if options.layout else None)
+    except (ValueError, OSError) as error:
+        print(f"smad-features index: {error}", file=sys.stderr)
+        return 1
+    people = len({row["participant"] for row in index.clips})
+    print(f"{options.output}: {len(index.clips)} clips of {people} participants: look them through")
+    if options.layout:
+        print(f"{options.labels}: {len(index.labels)} labels")
+    for note in index.notes:
+        print(f"  {note}")
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from smad_features import schema
+from smad_features.cleaning import eye_seen
 from smad_features.recordings import Recording
 
 Method = Literal["mean", "nearest", "draw"]
@@ -94,9 +95,10 @@ def resample(
         recording's samples stand for, valid or not; ``eye_observed``, of the mean gaze point in pixels;
         ``gaze_observed``; ``interpolated``, the fraction of the span over which gaze was bridged;
         ``eye_longest_gap``, seconds with neither eye seen; ``blinks``, how many times both eyes were lost for the
-        length of a blink and found again; ``one_eye``, of the time with an eye seen the fraction with just one, NaN
-        where the recording does not tell them apart; ``gaze_off_stimulus``, the fraction of the steps with gaze in
-        which it left 0..1; ``gaze_source``, media, display or none; ``screen_assumed``, whether `screen` was used.
+        length of a blink and found again, and ``blink_length``, their mean in seconds; ``one_eye``, of the time with
+        an eye seen the fraction with just one, NaN where the recording does not tell them apart;
+        ``gaze_off_stimulus``, the fraction of the steps with gaze in which it left 0..1; ``gaze_source``, media,
+        display or none; ``screen_assumed``, whether `screen` was used.
 
     Raises
     ------
@@ -322,7 +324,7 @@ def _quality(
     real = samples.there & (samples.high > samples.low)
     low, high, time = samples.low[real], samples.high[real], samples.time[real]
     rows = np.searchsorted(recording.time, time)
-    eyes = [_eye_seen(recording, eye)[rows] for eye in ("left", "right")]
+    eyes = [eye_seen(recording, eye)[rows] for eye in ("left", "right")]
     told_apart = any(eye.any() for eye in eyes)
     either = (
         eyes[0] | eyes[1]
@@ -333,20 +335,13 @@ def _quality(
     one_time = float((high - low)[eyes[0] ^ eyes[1]].sum())
     away = np.append(low[either], finish) - np.insert(high[either], 0, begin)  # seconds unseen before, between, after
     lost = np.diff(time[either]) - period
+    blinks = lost[(lost >= BLINK[0]) & (lost <= BLINK[1])]
     covered = float((high - low).sum())
     return {
         "eye_rate": recording.rate,
         "eye_cover": min(covered / (finish - begin), 1.0) if finish > begin else 0.0,
         "eye_longest_gap": float(max(away.max(), 0.0)),
-        "blinks": int(np.sum((lost >= BLINK[0]) & (lost <= BLINK[1]))),
+        "blinks": len(blinks),
+        "blink_length": float(blinks.mean()) if len(blinks) else float("nan"),
         "one_eye": one_time / seen_time if told_apart and seen_time > 0 else float("nan"),
     }
-
-
-def _eye_seen(recording: Recording, eye: str) -> np.ndarray:
-    """(N,) bool: the tracker saw this eye, by its validity, else by what was measured of it."""
-    flag = recording.channels.get(f"Validity {eye}")
-    if flag is not None and not np.isnan(flag).all():
-        return np.asarray(flag == schema.VALIDITY["Valid"])
-    measured = [values for name, values in recording.channels.items() if f" {eye}" in name]
-    return np.any(~np.isnan(measured), axis=0) if measured else np.zeros(len(recording.time), dtype=bool)

@@ -25,6 +25,12 @@ from smad_features.manifest import Clip
 from smad_features.model_files import MODELS, models_used
 
 UNIT_FORMAT = "smad-unit"
+# Any of them may be the one that knows a file.
+RECORDING_MODULES = (
+    "cells", "document", "eyelink", "gaze", "gazepoint", "generic_table", "imotions", "movements", "psychopy_tobii",
+    "pupil_labs", "recording", "sentinels", "sheets", "smad_sheet", "smi", "tables", "tobii_export", "tobii_pro_lab",
+    "tobii_sdk", "tobii_studio",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,13 @@ STAGES = {
         sections=("eye",),
         modules=(
             "smad_features.recordings",
-            "smad_features.recordings.recording",
-            "smad_features.recordings.tobii_pro_lab",
+            *(f"smad_features.recordings.{name}" for name in RECORDING_MODULES),
+            "smad_features.cleaning",
             "smad_features.eyes",
             "smad_features.schema",
             "smad_features.units",
         ),
-        libraries=("numpy", "pandas"),
+        libraries=("numpy", "pandas", "python-calamine"),
     ),
 }
 

@@ -20,7 +20,9 @@ FACE_COLUMNS = (
     "frames_decoded", "decode_errors", "time_gaps", "lost", "longest_step", "frames_repeated",
 )  # fmt: skip
 EYE_COLUMNS = (
-    "eye_rate", "eye_observed", "gaze_observed", "eye_longest_gap", "eye_cover", "blinks", "one_eye", "interpolated",
+    "eye_tracker", "eye_rate", "eye_declared_rate", "eye_lost", "impossible_pupils", "impossible_gaze", "blink_edges",
+    "eye_observed", "gaze_observed", "eye_longest_gap", "eye_cover", "eye_short",
+    "blinks", "blink_length", "one_eye", "interpolated",
     "gaze_off_stimulus", "gaze_source", "screen_assumed",
 )  # fmt: skip
 

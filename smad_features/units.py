@@ -79,6 +79,7 @@ def make_faces(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, r
 
 def make_eyes(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, root: Path, key: str | None) -> None:
     """Write the unit of one participant's eye movement and gaze to ``output``. The rest as `make_faces`."""
+    from smad_features.cleaning import clean
     from smad_features.eyes import resample
     from smad_features.recordings import RecordingError, read_recording
 
@@ -87,11 +88,13 @@ def make_eyes(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, ro
     specs = schema.eye_arrays(steps=settings["steps"], channels=len(channels))
 
     def make(clip: Clip, source: Path) -> tuple[Arrays, Quality]:
-        recording = read_recording(source)
+        recording = read_recording(source, settings=settings)
+        start, end = _span(recording, clip, settings, source)
+        recording, counts = clean(recording, settings)
         resampled = resample(
             recording,
-            start=clip.start,
-            end=clip.end,
+            start=start,
+            end=end,
             offset=settings["offset"],
             steps=settings["steps"],
             channels=channels,
@@ -106,9 +109,31 @@ def make_eyes(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, ro
                 f"no sample lies in the clip's span, {clip.start or 0:g} s to {clip.end or math.inf:g} s of the video:"
                 f" the recording lasts {recording.time[-1]:.3f} s, `eye.offset` is {settings['offset']:g} s",
             )
-        return {name: resampled[name] for name in specs}, resampled["quality"]
+        quality = resampled["quality"]
+        said = {"eye_tracker": recording.kind, "eye_declared_rate": recording.declared_rate}
+        short = {"eye_short": int(quality["eye_cover"] < settings["min_cover"])}
+        return {name: resampled[name] for name in specs}, {**said, **quality, **short, **counts}
 
     _make("eyes", clips, config, output, specs=specs, make=make, useless=RecordingError, root=root, key=key)
+
+
+def _span(recording: Any, clip: Clip, settings: dict[str, Any], source: Path) -> tuple[float | None, float | None]:
+    """The clip's span in seconds of its video: the table's, else between the events that the settings name."""
+    from smad_features.recordings import RecordingError
+
+    def first(name: str, after: float) -> float:
+        times = [event.time for event in recording.events if event.name == name and event.time > after]
+        if not times:
+            found = ", ".join(sorted({event.name for event in recording.events})[:8]) or "none"
+            raise RecordingError(source, f"no event {name!r} that could bound the clip; its events: {found}")
+        return times[0]
+
+    start, end, offset = clip.start, clip.end, settings["offset"]
+    if start is None and settings["start_event"] is not None:
+        start = first(settings["start_event"], -math.inf) - offset
+    if end is None and settings["end_event"] is not None:
+        end = first(settings["end_event"], -math.inf if start is None else start + offset) - offset
+    return start, end
 
 
 def _make(

@@ -234,7 +234,7 @@ def another(key: str) -> Any:
         return not default
     if isinstance(default, int | float):
         return min(default + 1, rule.get("maximum", default + 1))
-    return "other"
+    return {"time": "t"} if "object" in rule["type"] else "other"
 
 
 # One preset of channels has no other to change to.

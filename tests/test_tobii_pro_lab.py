@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import pickle
 import random
@@ -14,13 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recording_files import Rows, as_cell, text_of, xlsx
 
 from smad_features import schema
 from smad_features.eyes import resample
 from smad_features.recordings import Recording, RecordingError, read_recording
 from smad_features.recordings.recording import increasing, sampling_rate
-
-Rows = list[list[str]]
 
 HEADER = [
     "Recording timestamp [ms]",
@@ -71,12 +71,6 @@ def sample(number: int, **other: str) -> list[str]:
     for words, cell in other.items():
         row[next(i for i, name in enumerate(HEADER) if name.startswith(words.replace("_", " ")))] = cell
     return row
-
-
-def text_of(rows: Rows, *, delimiter: str = "\t", end: str = "\n") -> str:
-    out = io.StringIO()
-    csv.writer(out, delimiter=delimiter, lineterminator=end).writerows(rows)
-    return out.getvalue()
 
 
 @pytest.fixture
@@ -156,6 +150,24 @@ def _first_generation(rows: Rows) -> Rows:
     return [header, *([str(int(row[0]) * 1000), *row[1:]] for row in rows[1:])]
 
 
+def _oldest_generation(rows: Rows) -> Rows:
+    """The same table under the header of the first Pro Lab: RCS frames, validity from 0 (sure) to 4 (not found)."""
+    header = [
+        re.sub(r" \[(ms|μs)\]", "", name)
+        .replace("Eye movement event duration", "Gaze event duration")
+        .replace("[DACS ", "(RCS")
+        .replace("[MCS ", "(MCS")
+        .replace("]", ")")
+        for name in rows[0]
+    ]
+    header = [name.title().replace("(Rcs", "(RCS") if "(RCS" in name else name for name in header]
+    header = [re.sub(r"\(RCS\w+\)", lambda match: f"(RCS{match[0][4:].lower()}", name) for name in header]
+    grade = {"Valid": "0", "Invalid": "4"}
+    eyes = [number for number, name in enumerate(rows[0]) if name.startswith("Validity")]
+    body = [[grade.get(cell, cell) if number in eyes else cell for number, cell in enumerate(row)] for row in rows[1:]]
+    return [header, *body]
+
+
 def _with_points(rows: Rows) -> Rows:
     return [rows[0], *([re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell) for cell in row] for row in rows[1:])]
 
@@ -166,6 +178,7 @@ def _shuffled(rows: Rows) -> Rows:
 
 
 REWRITES: dict[str, Callable[[Rows], bytes]] = {
+    "header of the first Pro Lab": lambda rows: text_of(_oldest_generation(rows)).encode(),
     "header without units": lambda rows: text_of(_first_generation(rows)).encode(),
     "UTF-16 with a byte order mark": lambda rows: text_of(rows).encode("utf-16"),
     "UTF-16 without one": lambda rows: text_of(rows).encode("utf-16-le"),
@@ -176,6 +189,8 @@ REWRITES: dict[str, Callable[[Rows], bytes]] = {
     "commas, quoted decimal commas": lambda rows: text_of(rows, delimiter=",").encode(),
     "tabs, decimal points": lambda rows: text_of(_with_points(rows)).encode(),
     "other column order": lambda rows: text_of(_shuffled(rows)).encode(),
+    "packed by gzip": lambda rows: gzip.compress(text_of(rows).encode(), compresslevel=1),
+    "workbook": lambda rows: xlsx([list(rows[0]), *([as_cell(cell) for cell in row] for row in rows[1:])]),
 }
 
 
@@ -189,6 +204,22 @@ def test_the_same_recording_written_in_another_way_gives_the_same_steps(
     for array in schema.eye_arrays():
         np.testing.assert_array_equal(found[array], wanted[array])
     assert found["quality"] == wanted["quality"]
+
+
+def test_every_kind_of_header_gives_all_39_channels_and_the_same_events(
+    real_recording: Recording, real_rows: Rows, tmp_path: Path
+) -> None:
+    for rows in (_oldest_generation(real_rows), _first_generation(real_rows)):
+        path = tmp_path / "recording"
+        path.write_text(text_of(rows), encoding="utf-8")
+        recording = read_recording(path)
+        assert recording.channels.keys() == real_recording.channels.keys()
+        assert [(event.name, event.value) for event in recording.events] == [
+            (event.name, event.value) for event in real_recording.events
+        ]
+        np.testing.assert_allclose(
+            [event.time for event in recording.events], [event.time for event in real_recording.events], atol=1e-9
+        )
 
 
 # --- clocks ----------------------------------------------------------------------------------------------------------
@@ -320,6 +351,46 @@ def test_rows_without_a_sensor_column_are_told_by_what_they_hold(read: Callable[
     assert np.isnan(recording.channels["Gaze point X"]).tolist() == [False, True, False]
 
 
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+def event(at: int, name: str, value: str) -> list[str]:
+    """A row of an event: it has the recording's time and no other."""
+    row = ["" for _ in HEADER]
+    row[0], row[HEADER.index("Event")] = str(at), name
+    return [*row, value]
+
+
+def test_events_are_on_the_clock_of_the_eye_samples(read: Callable[..., Recording]) -> None:
+    samples = [[*sample(number), ""] for number in range(0, 60, 3)]  # 40 Hz: every 25 ms from 0 on
+    late = [[str(int(row[0]) + 2000), *row[1:]] for row in samples]  # on the recording's clock they begin at 2 s
+    rows = [
+        event(0, "RecordingStart", ""),
+        event(1500, "VideoStimulusStart", "film"),
+        *late[:10],
+        event(2235, "MouseEvent", "Down, Left"),
+        *late[10:],
+        event(2975, "VideoStimulusEnd", "film"),
+    ]
+    recording = read([[*HEADER, "Event value"], *rows])
+    assert recording.notes["rows_of_other_sensors"] == 4
+    assert [event.name for event in recording.events] == [row[HEADER.index("Event")] for row in rows if row[6]]
+    assert [event.value for event in recording.events] == ["", "film", "Down, Left", "film"]
+    np.testing.assert_allclose([event.time for event in recording.events], [-2, -0.5, 0.235, 0.975], atol=1e-9)
+
+
+def test_an_export_without_events_has_none(read: Callable[..., Recording]) -> None:
+    assert read([HEADER, sample(0), sample(1)]).events == ()
+
+
+def test_events_keep_to_the_eye_samples_where_the_two_clocks_drift_apart(read: Callable[..., Recording]) -> None:
+    # The recording's clock runs 10 % faster here: an event at its 550 ms is at 500 ms of the tracker's.
+    rows = [sample(number, Recording_timestamp=str(round(number * 1100 / 120))) for number in range(120)]
+    rows.insert(60, event(550, "VideoStimulusStart", "")[:-1])
+    (found,) = read([HEADER, *rows]).events
+    assert (found.name, found.time) == ("VideoStimulusStart", pytest.approx(0.5, abs=1e-3))
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 SOME = [sample(number) for number in range(20)]
@@ -354,20 +425,33 @@ REFUSED: dict[str, tuple[Rows | str | bytes, str]] = {
     ),
     "an unknown word": (
         [HEADER, *SOME[:4], sample(4, Validity_left="Perhaps")],
-        "column 'Validity left', line 6: want one of Invalid, Valid, found 'Perhaps'",
+        "column 'Validity left', line 6: want one of Invalid, Valid, 0, 1, 2, 3, 4, found 'Perhaps'",
     ),
     "an unknown table": (
         "name,age,city\nx,3,y\n",
-        "looked for a Tobii Pro Lab export .* found 3 column.*'name', 'age', 'city'",
+        r"an unknown kind of file: found 3 column\(s\), 'name', 'age', 'city'; looked for .*a Tobii Pro Lab export",
     ),
-    "a spreadsheet": (
-        b"PK\x03\x04\x14\x00\x06\x00\x08\x00" + bytes(range(256)),
-        "no text: it begins with the bytes b'PK",
+    "a picture": (
+        b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(range(256)),
+        r"no text: it begins with the bytes b'\\xff\\xd8",
     ),
     "two recordings": (
         [HEADER, *TWO_PEOPLE],
         r"2 recordings in one file \(recording name: 'Recording1', 'Recording2'\)",
     ),
+    "a glasses recording": (
+        [["Recording timestamp", "Gaze point X [MCS px]", "Gaze point 3D X [HUCS mm]", "Gyro X"], ["0", "1", "2", "3"]],
+        "a glasses recording: its gaze is on the scene camera's picture, not on a screen",
+    ),
+    "a glasses recording without units": (
+        [["Recording timestamp", "Gaze point X", "Gaze point Y", "Gaze point 3D X"], ["0", "1", "2", "3"]],
+        "a glasses recording",
+    ),
+    "a quote that never ends": (
+        text_of([HEADER, *SOME[:5]]) + '"' + text_of(SOME[5:]),
+        "damaged: row 6 has 1 fields, the header 19",
+    ),
+    "a packed file cut off": (gzip.compress(text_of([HEADER, *SOME]).encode())[:-20], "a damaged gzip file"),
     "the same channel twice": (
         [[*HEADER, "Gaze point X"], *([*row, "1"] for row in SOME)],
         r"columns 'Gaze point X \[DACS px\]' and 'Gaze point X' are both Gaze point X",

@@ -1,17 +1,18 @@
-"""What every eye-tracker recording becomes, and what all readers share: text, table and clock."""
+"""What every eye-tracker recording becomes: named channels over one strictly increasing clock."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-DELIMITERS = ("\t", ";", ",")
+UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+# A clock's unit is the coarsest in which its median step is no longer than this. Trackers take between 10 and 2,000
+# samples a second: 0.0005 to 0.1 s, 0.5 to 100 ms, 500 to 100,000 us. The header's own word for it is not trusted.
+LONGEST_STEP = 0.2
 
 
 class RecordingError(ValueError):
@@ -25,6 +26,18 @@ class RecordingError(ValueError):
     def __reduce__(self) -> tuple[type[RecordingError], tuple[Path, str]]:
         """Survive the way back from a worker process, which an exception of two arguments does not by itself."""
         return RecordingError, (self.path, self.reason)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that the tracker's software noted: a message, the start of a stimulus.
+
+    ``time`` is in seconds on the recording's clock, on which 0 is the first eye sample: it may be negative.
+    """
+
+    name: str
+    time: float
+    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,16 @@ class Recording:
         Width and height of the display in pixels, or None where the recording does not say.
     notes
         What was counted on the way: rows left out, times repeated or going backward, values dropped.
+    kind
+        Which format it was.
+    declared_rate
+        Samples a second as the file says, or None where it does not.
+    normalized
+        Names of channels in pixels that hold fractions of the screen instead, 0..1, y down.
+    events
+        In order of time.
+    extra
+        What the tracker measured and no channel holds: name with unit -> (N,) float64, NaN where missing.
     """
 
     time: np.ndarray
@@ -51,88 +74,71 @@ class Recording:
     rate: float
     screen: tuple[int, int] | None
     notes: dict[str, int | float] = field(default_factory=dict)
+    kind: str = ""
+    declared_rate: float | None = None
+    normalized: frozenset[str] = frozenset()
+    events: tuple[Event, ...] = ()
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A recording's text, cut at one delimiter: the names of its columns, and the rows not parsed yet."""
+def on_clock(
+    time: np.ndarray,
+    channels: dict[str, np.ndarray],
+    *,
+    path: Path,
+    kind: str,
+    notes: dict[str, int | float],
+    screen: tuple[int, int] | None = None,
+    declared_rate: float | None = None,
+    normalized: Iterable[str] = (),
+    events: Iterable[Event] = (),
+    extra: dict[str, np.ndarray] | None = None,
+) -> Recording:
+    """Put samples in file order on a strictly increasing clock that begins with the first of them.
 
-    delimiter: str
-    header: tuple[str, ...]
-    body: str
+    Samples without a time are left out; `increasing` says what becomes of times that repeat or go backward. All are
+    counted in the notes: ``rows_without_time``, ``duplicate_timestamps``, ``backward_timestamps``.
 
-
-def decode(data: bytes, *, path: Path) -> str:
-    """The text of a recording: UTF-8 or UTF-16, with or without a byte order mark, else Windows' Western code page.
-
-    Line ends come out as ``\\n``, and blank lines at either end are gone.
-
-    Raises
-    ------
-    RecordingError
-        There is nothing in the file, or it is no text.
-    """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    elif data[1:2] == b"\0" and data[:1].isascii():
-        encoding = "utf-16-le"
-    elif data[:1] == b"\0":
-        encoding = "utf-16-be"
-    else:
-        encoding = "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        # An export cut by a crash may end in half a character: that is for the check of its last line to say.
-        if error.end >= len(data):
-            text = data[: error.start].decode(encoding)
-        elif encoding == "utf-8-sig" and b"\0" not in data[:4096]:
-            text = data.decode("cp1252", errors="replace")
-        else:
-            raise RecordingError(path, f"no text: it begins with the bytes {data[:8]!r}") from None
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = text.lstrip("\n")
-    if not text.strip():
-        raise RecordingError(path, f"an empty file ({len(data)} bytes)")
-    return text
-
-
-def split_table(text: str, *, path: Path) -> list[Table]:
-    """The table that `text` is under each delimiter: which of them makes sense is for a reader to say."""
-    first, _, body = text.partition("\n")
-    return [
-        Table(delimiter, tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter))), body)
-        for delimiter in DELIMITERS
-    ]
-
-
-def check_complete(table: Table, *, path: Path) -> None:
-    """Refuse a table whose rows have not as many fields as its header.
-
-    A number cut in half (0.17 to 0.1) still is a number, so nothing of a torn row can be trusted; and where a file is
-    torn, what is lost behind the tear is unknown. So it is refused rather than shortened.
+    Parameters
+    ----------
+    time : (N,) float64
+        Seconds since whatever moment; NaN where there is none.
+    channels, extra
+        Name -> (N,) float64.
+    events
+        Their times in seconds since that same moment.
+    notes
+        What was counted before.
 
     Raises
     ------
     RecordingError
-        There is no row; the last row is torn; a row within has too few or too many fields.
+        No sample has a time.
     """
-    body = table.body
-    if not body.strip():
-        raise RecordingError(path, f"a header of {len(table.header)} columns and no row under it")
-    wanted = len(table.header)
-    if '"' in body:  # a quoted field may hold delimiters and line ends
-        counts = [len(row) for row in csv.reader(io.StringIO(body), delimiter=table.delimiter) if row]
-    else:
-        counts = [line.count(table.delimiter) + 1 for line in body.split("\n") if line]
-    if counts[-1] < wanted and not body.endswith("\n"):
-        raise RecordingError(
-            path, f"cut off in the middle of its last row ({len(counts)}): want {wanted} fields, found {counts[-1]}"
-        )
-    for row, found in enumerate(counts, start=1):
-        if found != wanted:
-            raise RecordingError(path, f"damaged: row {row} has {found} fields, the header {wanted}")
+    timed = np.flatnonzero(np.isfinite(time))
+    if not len(timed):
+        raise RecordingError(path, f"{len(time)} eye samples, and none with a time")
+    keep, dropped = increasing(time[timed])
+    keep = timed[keep]
+    begin = time[keep[0]]
+    clock = time[keep] - begin
+    return Recording(
+        clock,
+        {name: values[keep] for name, values in channels.items()},
+        sampling_rate(clock),
+        screen,
+        {**notes, "rows_without_time": len(time) - len(timed), **dropped},
+        kind=kind,
+        declared_rate=declared_rate,
+        normalized=frozenset(normalized),
+        events=tuple(
+            sorted(
+                (Event(event.name, float(event.time - begin), event.value) for event in events),
+                key=lambda event: event.time,
+            )
+        ),
+        extra={name: values[keep] for name, values in (extra or {}).items()},
+    )
 
 
 def increasing(ticks: np.ndarray) -> tuple[np.ndarray, dict[str, int | float]]:
@@ -181,6 +187,21 @@ def _longest_increasing(values: list[float]) -> np.ndarray:
     while before[run[-1]] >= 0:
         run.append(before[run[-1]])
     return np.array(run[::-1])
+
+
+def seconds_a_tick(ticks: np.ndarray, *, among: Sequence[str] = tuple(UNITS)) -> float:
+    """The unit of a clock, in seconds, told by its median step; the coarsest where there is no step.
+
+    Parameters
+    ----------
+    ticks : (N,) float64
+        Times in any order, NaN where there is none.
+    among
+        Names of the units that it may be, the coarsest first.
+    """
+    steps = np.diff(np.unique(ticks[np.isfinite(ticks)]))
+    step = np.median(steps) if len(steps) else 0.0
+    return next((UNITS[name] for name in among if step * UNITS[name] <= LONGEST_STEP), UNITS[among[-1]])
 
 
 def sampling_rate(time: np.ndarray) -> float:

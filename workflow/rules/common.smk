@@ -18,6 +18,10 @@ try:
     CONFIG = configuration.complete_config(dict(config))
     CLIPS = manifest.read_clips(Path(CONFIG["clips"]))
     manifest.check_clips(CLIPS, CONFIG)
+    if CONFIG["eye"]["columns"]:
+        from smad_features.recordings import generic_table  # imports pandas, which most runs need not wait for
+
+        generic_table.check_columns(CONFIG["eye"]["columns"])
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
