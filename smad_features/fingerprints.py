@@ -134,10 +134,16 @@ def module_folder(package: str) -> Path:
 
 
 def _source_file(module: str) -> Path:
-    spec = find_spec(module)
+    """Where a module's source lies, without importing the packages around it: they may take a second."""
+    top, *names = module.split(".")
+    spec = find_spec(top)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source of {module}")
-    return Path(spec.origin)
+    path = Path(spec.origin).parent.joinpath(*names)
+    file = path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
+    if not file.is_file():
+        raise ModuleNotFoundError(f"no source of {module}: {file} is not there")
+    return file
 
 
 def code_facts(source: str) -> Any:
