@@ -98,7 +98,8 @@ def resample(
         length of a blink and found again, and ``blink_length``, their mean in seconds; ``one_eye``, of the time with
         an eye seen the fraction with just one, NaN where the recording does not tell them apart;
         ``gaze_off_stimulus``, the fraction of the steps with gaze in which it left 0..1; ``gaze_source``, media,
-        display or none; ``screen_assumed``, whether `screen` was used.
+        display or none; ``screen_assumed``, whether `screen` was used; ``eye_start`` and ``eye_end``, where the first
+        step begins and the last one ends, in seconds of the video.
 
     Raises
     ------
@@ -142,6 +143,8 @@ def resample(
             "gaze_off_stimulus": _off_stimulus(gaze),
             "gaze_source": source,
             "screen_assumed": assumed,
+            "eye_start": begin - offset,
+            "eye_end": finish - offset,
         },
     }
 

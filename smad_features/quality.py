@@ -21,7 +21,7 @@ FACE_COLUMNS = (
 )  # fmt: skip
 EYE_COLUMNS = (
     "eye_tracker", "eye_rate", "eye_declared_rate", "eye_lost", "impossible_pupils", "impossible_gaze", "blink_edges",
-    "eye_observed", "gaze_observed", "eye_longest_gap", "eye_cover", "eye_short",
+    "eye_observed", "gaze_observed", "eye_start", "eye_end", "eye_cover", "eye_short", "eye_longest_gap",
     "blinks", "blink_length", "one_eye", "interpolated",
     "gaze_off_stimulus", "gaze_source", "screen_assumed",
 )  # fmt: skip
