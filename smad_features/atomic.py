@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_DRAFT = re.compile(r"\..+\.\d+\.tmp")
 
 
 @contextmanager
@@ -20,3 +23,15 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove the drafts of processes that were killed, ours alone, below ``folder``; the insides of stores aside.
+
+    Call it while nothing else is at work there.
+    """
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.endswith(".zarr")]
+        for name in files:
+            if _DRAFT.fullmatch(name):
+                Path(place, name).unlink(missing_ok=True)

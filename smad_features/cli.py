@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,6 @@ from smad_features.fingerprints import Fingerprints
 from smad_features.freshness import (
     STAGES,
     by_participant,
-    explain,
     hold_lock,
     plan_units,
     read_key,
@@ -267,37 +264,31 @@ def _status(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from smad_features.later_stages import Later
+    from smad_features.status import STATES, find_status
+
     config, clips = _read(options)
     fingerprints = Fingerprints(None if options.rehash else FINGERPRINTS)
     plan = plan_units(clips, config, fingerprints)
+    status = find_status(plan, Later(clips, config, fingerprints), root=Path(config["clips"]).parent.resolve())
     fingerprints.save()
-    root = Path(config["clips"]).parent.resolve()
-    answer: dict[str, Any] = {stage: Counter() for stage in STAGES}
-    causes = []
-    for unit in plan:
-        column = STAGES[unit.stage].file_column
-        own = {clip.clip: getattr(clip, column) for clip in clips if clip.participant == unit.participant}
-        for clip in own:
-            state = "fresh" if unit.is_fresh else "missing" if unit.made is None else "stale"
-            if unit.is_fresh and unit.made is not None and unit.made["states"][clip]["state"] == "failed":
-                state = "quarantined" if config["on_bad_clip"] == "quarantine" else "failed"
-            answer[unit.stage][state] += 1
-        if not unit.is_fresh:
-            old = None if unit.made is None else unit.made["record"]
-            names = {clip: os.path.relpath(source, root) for clip, source in own.items() if source is not None}
-            found = explain(old, unit.wanted, names=names)
-            causes += [f"{unit.stage} of {unit.participant}: {cause}" for cause in found]
     if options.json:
-        print(json.dumps({"stages": answer, "why": causes}, indent=1))
-    else:
-        states = ("fresh", "stale", "missing", "quarantined", "failed")
-        table = Table("stage", *states, title=f"{len(clips)} clips")
-        for stage, counts in answer.items():
-            table.add_row(stage, *(str(counts[state]) for state in states))
-        Console().print(table)
-        if options.why:
-            print("\n".join(causes) or "nothing is stale")
-    return 1 if causes else 0
+        said = {"stages": status.stages, "clips": status.clips, "why": status.causes, "jobs": status.jobs}
+        print(json.dumps(said, indent=1))
+        return 1 if status.causes else 0
+    shown = [
+        state for state in STATES if any(counts[state] for counts in status.stages.values()) or state in STATES[:3]
+    ]
+    table = Table("stage", "of", *shown, title=f"{len(clips)} clips of {len(by_participant(clips))} participants")
+    for stage, counts in status.stages.items():
+        unit = "clips" if stage in STAGES else "files"
+        table.add_row(stage, f"{counts.total()} {unit}", *(str(counts[state] or "") for state in shown))
+    Console().print(table)
+    if options.why:
+        print("\n".join(status.causes) or "nothing is stale")
+    elif status.causes:
+        print(f"{len(status.causes)} causes: see them with --why")
+    return 1 if status.causes else 0
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import uuid
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -169,6 +170,11 @@ def plan_units(
     return plan
 
 
+def key_path(name: str) -> Path:
+    """Where the key of a product lies: of a unit ``STAGE/PARTICIPANT``, of a later one its rule's name, ``/TASK``."""
+    return Path(".smad/keys") / f"{name}.key"
+
+
 def next_key(path: Path, digest: str, *, made: str | None) -> str | None:
     """What a key file should hold from now on; None = what it holds.
 
@@ -218,6 +224,22 @@ def hold_lock(path: Path) -> IO[str]:
     return file
 
 
+def wait_for_jobs(path: Path) -> None:
+    """Wait, saying so, until no job of an earlier run is at work: one that was killed may have left some behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                f"jobs of an earlier run are still at work in {Path.cwd()}: waiting for them to end"
+                " (`pgrep -af 'smad-(features|models)'` shows those on this host)",
+                file=sys.stderr,
+                flush=True,
+            )
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def read_key(path: Path) -> str:
     """The digest that a key file holds."""
     return path.read_text().split()[0]
@@ -244,23 +266,12 @@ def explain(old: dict[str, Any] | None, new: dict[str, Any], *, names: dict[str,
                         f"of `{name}` changed" if is_content else f"of clip {clip}: {before[part]} -> {after[part]}"
                     )
                     causes.append(f"{part} {change}")
-    causes += [f"setting `{key}`: {a} -> {b}" for key, a, b in _differences(old["settings"], new["settings"])]
-    causes += [f"code of `{module}` changed" for module, _, _ in _differences(old["code"], new["code"], dots=False)]
-    causes += [f"library {name}: {a} -> {b}" for name, a, b in _differences(old["libraries"], new["libraries"])]
-    changed = _differences(old.get("models", {}), new.get("models", {}))
+    causes += [f"setting `{key}`: {a} -> {b}" for key, a, b in differences(old["settings"], new["settings"])]
+    causes += [f"code of `{module}` changed" for module, _, _ in differences(old["code"], new["code"], dots=False)]
+    causes += [f"library {name}: {a} -> {b}" for name, a, b in differences(old["libraries"], new["libraries"])]
+    changed = differences(old.get("models", {}), new.get("models", {}))
     causes += [f"the {model} model changed" for model, _, _ in changed]
     return causes or ([] if digest_of(old) == digest_of(new) else ["its record is spelt otherwise"])
-
-
-def _differences(
-    old: dict[str, Any], new: dict[str, Any], *, dots: bool = True, prefix: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if dots and isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, prefix=f"{prefix}{key}.")
-        elif a != b:
-            yield f"{prefix}{key}", a, b
 
 
 def by_participant(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
@@ -269,3 +280,15 @@ def by_participant(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
     for clip in clips:
         groups.setdefault(clip.participant, []).append(clip)
     return groups
+
+
+def differences(
+    old: dict[str, Any], new: dict[str, Any], *, dots: bool = True, prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Name, old and new value of all that differs; ``dots``: go into what is nested, and name it `a.b`."""
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if dots and isinstance(a, dict) and isinstance(b, dict):
+            yield from differences(a, b, prefix=f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix}{key}", a, b

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +131,7 @@ def test_a_dry_run_writes_nothing_and_plans_what_a_new_recording_makes_stale(don
     log = (folder / "logs/resample_eyes/P02.log").read_text()
     assert "P02_C1: ok" in log
     assert "P02_C2: unchanged, taken over" in log
-    assert run_features(folder, "status", "--configfile", "config.yaml").returncode == 0
+    assert features_are_fresh(folder)
     assert run_features(folder, "verify", "--configfile", "config.yaml").stdout.strip() == "every checksum is right"
 
 
@@ -158,7 +160,7 @@ def test_a_unit_restored_from_a_backup_is_made_again(done: Path, tmp_path: Path)
     unit.write_bytes(backup)
     assert run_workflow(folder, "features").jobs["resample_eyes"] == 1
     assert len(unit.read_bytes()) == len(good)
-    assert run_features(folder, "status", "--configfile", "config.yaml").returncode == 0
+    assert features_are_fresh(folder)
 
 
 def test_a_lost_or_damaged_unit_is_made_again(done: Path, tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_a_lost_or_damaged_unit_is_made_again(done: Path, tmp_path: Path) -> Non
     run = run_workflow(folder, "features")
     assert run.returncode == 0, run.output
     assert run.jobs == Counter(extract_faces=1, resample_eyes=1, list_clips=1, quality=1, pack=1)
-    assert run_features(folder, "status", "--configfile", "config.yaml").returncode == 0
+    assert features_are_fresh(folder)
 
 
 def test_an_error_in_planning_is_never_taken_for_nothing_to_do(done: Path, tmp_path: Path) -> None:
@@ -254,6 +256,93 @@ def test_a_second_run_beside_the_first_is_refused_by_name(done: Path, tmp_path: 
         run = run_workflow(folder, "all")
     assert run.returncode != 0
     assert f"process {os.getpid()}" in run.output
+
+
+def features_are_fresh(folder: Path) -> bool:
+    """All up to the cache, as `status` sees it."""
+    status = json.loads(run_features(folder, "status", "--json", "--configfile", "config.yaml").stdout)
+    features = ("faces", "eyes", "list_clips", "quality", "pack")
+    return {state for stage in features for state in status["stages"][stage]} == {"fresh"}
+
+
+def change_label(folder: Path) -> None:
+    edit(folder / "data/labels.tsv", "P01_C1", "valence", "0.123")
+
+
+def change_recording(folder: Path) -> None:
+    shutil.copy(folder / "data/P03/P03_C1_eye.tsv", folder / "data/P02/P02_C1_eye.tsv")
+
+
+def change_training(folder: Path) -> None:
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"train": CONFIG["train"] | {"epochs": 3}}))
+
+
+def remove_clip(folder: Path) -> None:
+    table = folder / "data/clips.tsv"
+    table.write_text("".join(row for row in table.open() if not row.startswith("P04_C2\t")))
+
+
+def lose_report(folder: Path) -> None:
+    (folder / "results/report.html").unlink()
+
+
+def lose_store(folder: Path) -> None:
+    shutil.rmtree((folder / "results/cache.zarr").resolve())
+
+
+def lose_notes(folder: Path) -> None:
+    shutil.rmtree(folder / ".smad")
+
+
+def put_back_a_checkpoint(folder: Path) -> None:
+    made = folder / "results/checkpoints/valence/fold1.safetensors"
+    content = made.read_bytes()
+    digest = json.loads((folder / "results/cache.json").read_text())["digest"]
+    assert content.count(digest.encode()) == 1
+    made.write_bytes(content.replace(digest.encode(), digest[::-1].encode()))  # as one of another cache
+
+
+RULES = {"faces": "extract_faces", "eyes": "resample_eyes"}
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (change_label, "results/checkpoints/valence/fold1.safetensors: labels of `valence` changed"),
+        (change_recording, "eyes of P02: content of `P02/P02_C1_eye.tsv` changed"),
+        (change_training, "results/checkpoints/emotion/fold2.safetensors: setting `train.epochs`: 2 -> 3"),
+        (remove_clip, "faces of P04: clip P04_C2 was removed"),
+        (lose_report, "results/report.html: not made yet"),
+        (lose_store, "results/cache.json: `results/cache.zarr` is not there"),
+        (put_back_a_checkpoint, "results/checkpoints/valence/fold1.safetensors: it is another than was made last"),
+        (lose_notes, None),
+    ],
+)
+def test_status_names_the_cause_and_the_very_jobs_of_a_dry_run(
+    done: Path, tmp_path: Path, change: Callable[[Path], None], cause: str | None
+) -> None:
+    folder = copy(done, tmp_path)
+    change(folder)
+    found = run_features(folder, "status", "--json", "--configfile", "config.yaml")
+    status = json.loads(found.stdout)
+    assert cause in [*status["why"], None]
+    planned = run_workflow(folder, "all", "-n").jobs
+    assert Counter(RULES.get(stage, stage) for stage, _ in status["jobs"]) == planned
+    assert found.returncode == (1 if planned else 0)
+
+
+def test_a_killed_run_leaves_nothing_that_the_next_one_does_not_clear_away(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    ours = [folder / "results/faces/.P01.zarr.zip.4711.tmp", folder / "results/checkpoints/.fold1.safetensors.12.tmp"]
+    theirs = [folder / "results/.notes.tmp", folder / "results/P01.tmp"]
+    for file in ours + theirs:
+        file.write_text("half")
+    left_at_work = subprocess.Popen(["flock", "-s", folder / ".smad/jobs.lock", "sleep", "3"])
+    run = run_workflow(folder, "all")
+    assert left_at_work.poll() == 0  # it was waited for
+    assert "jobs of an earlier run are still at work" in run.output
+    assert run.jobs == Counter()
+    assert [file.exists() for file in ours + theirs] == [False, False, True, True]
 
 
 def copy(done: Path, to: Path) -> Path:

@@ -1,6 +1,7 @@
 # First of all the configuration and all tables are checked, and each product is compared with what it should
 # be made from. What a stage depends on is handed to Snakemake as one digest in a small key file, the rule's input.
 
+import atexit
 import shlex
 import sys
 import tempfile
@@ -8,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from smad_features import config as configuration
-from smad_features import failures, fingerprints, freshness, manifest, model_files, schema
+from smad_features import atomic, failures, fingerprints, freshness, later_stages, manifest, model_files
 from snakemake.exceptions import WorkflowError
 
 SMAD = Path(".smad")
@@ -33,24 +34,29 @@ IS_RUN = workflow.is_main_process and not workflow.output_settings.dryrun and no
 FINGERPRINTS = fingerprints.Fingerprints(SMAD / "fingerprints.sqlite")
 try:
     LOCK = freshness.hold_lock(SMAD / "lock") if IS_RUN else None  # until this process ends
+    if IS_RUN:
+        freshness.wait_for_jobs(SMAD / "jobs.lock")
+        atomic.sweep_drafts(Path("results"))
     UNITS = {}
     if workflow.is_main_process:
         UNITS = {(u.stage, u.participant): u for u in freshness.plan_units(CLIPS, CONFIG, FINGERPRINTS)}
     if IS_RUN:
         failures.clear_failures()
         freshness.write_key(SETTINGS, f"{fingerprints.canonical(CONFIG)}\n")
-        FINGERPRINTS.save()
+        atexit.register(FINGERPRINTS.save)  # at the end: given checkpoints are looked at later than the clips
         has_work = any(unit.stage == "faces" and not unit.is_fresh for unit in UNITS.values())
         if has_work:  # once, before any of the jobs asks for them
             model_files.find_models(CONFIG["face"])
 except (BlockingIOError, model_files.ModelFileError) as error:
     raise WorkflowError(str(error)) from None
 
+# Each job holds this lock as one of many. What a run that was killed left at work would else write into the next one.
+shell.prefix(f"exec 9>> {SMAD}/jobs.lock; if command -v flock > /dev/null; then flock -s 9; fi; ")
+
 PARTICIPANTS = sorted({clip.participant for clip in CLIPS})
-FOLDS = range(1, CONFIG["folds"]["count"] + 1)
-TRAINS = CONFIG["checkpoints"] == "train"
+LATER = later_stages.Later(CLIPS, CONFIG, FINGERPRINTS)
+FOLDS, TRAINS = LATER.folds, LATER.trains
 CHECKPOINTS = "results/checkpoints" if TRAINS else CONFIG["checkpoints"]
-CLIP_TABLE = sorted([c.participant, c.clip, c.fold] for c in CLIPS)
 
 
 wildcard_constraints:
@@ -71,9 +77,10 @@ def key(name, digest, made=None):
 
     A product that is what it should be never reruns for its key.
     """
-    path = SMAD / "keys" / f"{name}.key"
+    path = freshness.key_path(name)
     text = freshness.next_key(path, digest, made=made)
-    if text is not None and IS_RUN:
+    is_lost = not path.exists() and Path("results").exists()  # made anew even under -n, as it says nothing new
+    if text is not None and (IS_RUN or (is_lost and workflow.is_main_process)):
         freshness.write_key(path, text)
     elif text is not None and workflow.is_main_process:
         path = Path(dry_keys().name) / f"{name}.key"
@@ -86,43 +93,33 @@ def all_units(wildcards):
     return expand("results/{stage}/{participant}.zarr.zip", stage=["faces", "eyes"], participant=PARTICIPANTS)
 
 
-@cache
-def targets():
-    """The labels by task, checked. Read only for a target that needs them: `features` wants none."""
-    try:
-        return manifest.read_targets(CLIPS, CONFIG)
-    except ValueError as error:
-        raise WorkflowError(str(error)) from None
-
-
 def unit_key(stage):
     """The key of a participant's unit; the unit's own record is the truth."""
 
     def of(wildcards):
         if not workflow.is_main_process:
-            return str(SMAD / "keys" / stage / f"{wildcards.participant}.key")
+            return str(freshness.key_path(f"{stage}/{wildcards.participant}"))
         unit = UNITS[stage, wildcards.participant]
         return key(f"{stage}/{unit.participant}", unit.digest, unit.made_digest)
 
     return of
 
 
-def pack_key(wildcards):
-    """The key of the packed cache: changed when the store that cache.json speaks of is gone."""
-    digest = fingerprints.digest_of([schema.VERSION, CLIP_TABLE])
-    is_lost = Path("results/cache.json").exists() and not Path("results/cache.zarr").exists()
-    return key("pack", digest, "lost" if is_lost else None)
-
-
-def stage_key(name, *, modules=(), libraries=(), **facts):
-    """The key of a stage that is not made participant by participant: its facts, its code, its libraries."""
+def later_key(rule):
+    """The key of a product that is not made participant by participant, and beside it what it depends on, for `status`."""
 
     def of(wildcards):
-        ours = name.format(**wildcards)
-        own = {fact: value(wildcards) if callable(value) else value for fact, value in facts.items()}
-        code = {module: fingerprints.code_digest(module) for module in modules}
-        versions = {library: fingerprints.library_version(library) for library in libraries}
-        return key(ours, fingerprints.digest_of({**own, "code": code, "libraries": versions}))
+        name = f"{rule}/{wildcards.task}" if hasattr(wildcards, "task") else rule
+        if not workflow.is_main_process:
+            return str(freshness.key_path(name))
+        try:
+            record = LATER.record(name)
+        except ValueError as error:
+            raise WorkflowError(str(error)) from None
+        if IS_RUN:
+            freshness.write_key(freshness.key_path(name).with_suffix(".json"), fingerprints.canonical(record))
+        digest = fingerprints.digest_of(record)
+        return key(name, digest, LATER.made(name, digest))
 
     return of
 
@@ -144,16 +141,12 @@ def mark(checkpoint):
     return checkpoint if TRAINS else ancient(checkpoint)
 
 
-def given_checkpoints(task):
-    """The contents of checkpoints that were not trained here: new bytes under an old date count, a new date does not."""
-    if TRAINS:
-        return None
-    return [FINGERPRINTS.of(Path(CHECKPOINTS) / task / f"fold{fold}.safetensors") for fold in FOLDS]
-
-
 def whole_benchmark(wildcards):
     """All that `all` asks for, once labels and checkpoints are known to be right."""
-    targets()
+    try:
+        LATER.targets
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
     files = ["results/clips.tsv", "results/quality.tsv", "results/cache.json", "results/folds.tsv"]
     files += expand("results/predictions/{task}.parquet", task=CONFIG["tasks"])
     files += [f"{CHECKPOINTS}/{task}/fold{fold}.safetensors" for task in CONFIG["tasks"] for fold in FOLDS]

@@ -38,7 +38,7 @@ rule resample_eyes:
 rule list_clips:
     input:
         all_units,
-        stage_key("list_clips", clips=CLIP_TABLE, on_bad_clip=CONFIG["on_bad_clip"], modules=["smad_features.quality"]),
+        later_key("list_clips"),
     output:
         "results/clips.tsv",
     log:
@@ -53,7 +53,7 @@ rule quality:
     input:
         all_units,
         "results/clips.tsv",
-        stage_key("quality", modules=["smad_features.quality"]),
+        later_key("quality"),
     output:
         "results/quality.tsv",
     log:
@@ -68,7 +68,7 @@ rule pack:
     input:
         all_units,
         "results/clips.tsv",
-        pack_key,
+        later_key("pack"),
     output:
         update("results/cache.json"),
     log:

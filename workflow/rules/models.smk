@@ -1,49 +1,16 @@
 # cache -> folds -> train (task, fold) -> predict (task).
 
 EMOTIONS = ",".join(CONFIG["emotions"])
-MODEL_MODULES = [f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints")]
 IS_FROZEN = CONFIG["train"]["freeze_face"]
 FACE_FEATURES = "results/face_features"
 LABELS_OPTION = options({"labels": CONFIG["labels"]})
 BACKBONE = CONFIG["train"]["backbone"]
-BACKBONE_CONTENT = fingerprints.Fingerprints(None).of(Path(BACKBONE)) if BACKBONE else None
-
-# Labels balance the folds when they are first made, and never again: so they are checked here, but are no input.
-FOLDS_KEY = stage_key(
-    "folds",
-    tasks_are_known=lambda wildcards: targets() is not None,
-    clips=CLIP_TABLE,
-    folds=CONFIG["folds"],
-    modules=["smad_models.folds"],
-)
-EMBED_KEY = stage_key(
-    "embed_faces",
-    seed=CONFIG["train"]["seed"],
-    backbone=BACKBONE_CONTENT,
-    modules=[*MODEL_MODULES, "smad_models.face_features"],
-    libraries=["torch"],
-)
-TRAIN_KEY = stage_key(
-    "train/{task}",
-    settings={**CONFIG["train"], "backbone": BACKBONE_CONTENT},
-    targets=lambda wildcards: targets()[wildcards.task],
-    emotions=CONFIG["emotions"],
-    modules=[*MODEL_MODULES, "smad_models.face_features", "smad_models.train", "smad_models.folds"],
-    libraries=["torch"],
-)
-PREDICT_KEY = stage_key(
-    "predict/{task}",
-    checkpoints=lambda wildcards: given_checkpoints(wildcards.task),
-    emotions=CONFIG["emotions"],
-    modules=[*MODEL_MODULES, "smad_models.face_features", "smad_models.predict"],
-    libraries=["torch"],
-)
 
 
 rule make_folds:
     input:
         manifest="results/clips.tsv",
-        key=FOLDS_KEY,
+        key=later_key("make_folds"),
     output:
         update("results/folds.tsv"),
     log:
@@ -63,7 +30,7 @@ if TRAINS:
         input:
             cache="results/cache.json",
             folds="results/folds.tsv",
-            key=EMBED_KEY,
+            key=later_key("embed_faces"),
         output:
             update(f"{FACE_FEATURES}/fold{{fold}}.safetensors"),
         log:
@@ -81,7 +48,7 @@ if TRAINS:
         input:
             cache="results/cache.json",
             folds="results/folds.tsv",
-            key=TRAIN_KEY,
+            key=later_key("train_model"),
             face_features=f"{FACE_FEATURES}/fold{{fold}}.safetensors" if IS_FROZEN else [],
         output:
             update("results/checkpoints/{task}/fold{fold}.safetensors"),
@@ -107,7 +74,7 @@ rule predict:
         face_features=[f"{FACE_FEATURES}/fold{fold}.safetensors" for fold in FOLDS] if TRAINS and IS_FROZEN else [],
         cache="results/cache.json",
         folds="results/folds.tsv",
-        key=PREDICT_KEY,
+        key=later_key("predict"),
     output:
         update("results/predictions/{task}.parquet"),
     log:

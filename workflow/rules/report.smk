@@ -1,27 +1,13 @@
 # predictions + labels -> scores -> one page. Without labels there is nothing to score.
 
 SCORES = expand("results/scores/{task}.json", task=CONFIG["tasks"])
-SCORE_KEY = stage_key(
-    "score/{task}",
-    targets=lambda wildcards: targets()[wildcards.task],
-    emotions=CONFIG["emotions"],
-    modules=["smad_models.score", "smad_models.metrics", "smad_models.tasks", "smad_models.folds"],
-    libraries=["scikit-learn", "scipy"],
-)
-REPORT_KEY = stage_key(
-    "report",
-    page=CONFIG["report"],
-    targets=lambda wildcards: targets(),
-    modules=["smad_models.report", "smad_models.charts"],
-    template=fingerprints.hash_file(fingerprints.module_folder("smad_models") / "report.html.jinja"),
-)
 
 
 rule score:
     input:
         predictions="results/predictions/{task}.parquet",
         folds="results/folds.tsv",
-        key=SCORE_KEY,
+        key=later_key("score"),
     output:
         "results/scores/{task}.json",
     log:
@@ -37,7 +23,7 @@ rule score:
 rule tabulate_scores:
     input:
         SCORES,
-        key=stage_key("tabulate_scores", tasks=CONFIG["tasks"], modules=["smad_models.score"]),
+        key=later_key("tabulate_scores"),
     output:
         report("results/scores.tsv", caption="../report/scores.rst", category="Scores"),
     log:
@@ -55,7 +41,7 @@ rule report:
         "results/clips.tsv",
         "results/quality.tsv",
         "results/cache.json",
-        key=REPORT_KEY,
+        key=later_key("report"),
     output:
         report("results/report.html", caption="../report/report.rst", category="Report"),
     log:

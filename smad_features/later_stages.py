@@ -1,0 +1,219 @@
+"""What the files after the units are made from, beside their inputs: the facts that Snakemake gets to know by a key.
+
+The workflow hands the digest of these facts to each rule, `status` explains them. Modules and libraries are named and
+never imported: what trains and scores is no concern of the features.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from smad_features import schema
+from smad_features.fingerprints import Fingerprints, code_digest, digest_of, library_version, module_folder
+from smad_features.freshness import differences
+from smad_features.manifest import Clip, read_targets
+
+_NETWORK = tuple(f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints"))
+_TEMPLATE = "report.html.jinja"
+
+
+@dataclass(frozen=True)
+class LaterStage:
+    """Code and libraries that make the numbers of a stage after the units, and what it writes."""
+
+    output: str  # under the results; with {task} and {fold} where it has a file for each
+    modules: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+
+
+# By the names of the rules, in the order of the workflow.
+LATER_STAGES = {
+    "list_clips": LaterStage("clips.tsv", ("smad_features.quality",)),
+    "quality": LaterStage("quality.tsv", ("smad_features.quality",)),
+    "pack": LaterStage("cache.json"),
+    "make_folds": LaterStage("folds.tsv", ("smad_models.folds",)),
+    "embed_faces": LaterStage(
+        "face_features/fold{fold}.safetensors", (*_NETWORK, "smad_models.face_features"), ("torch",)
+    ),
+    "train_model": LaterStage(
+        "checkpoints/{task}/fold{fold}.safetensors",
+        (*_NETWORK, "smad_models.face_features", "smad_models.train", "smad_models.folds"),
+        ("torch",),
+    ),
+    "predict": LaterStage(
+        "predictions/{task}.parquet", (*_NETWORK, "smad_models.face_features", "smad_models.predict"), ("torch",)
+    ),
+    "score": LaterStage(
+        "scores/{task}.json",
+        ("smad_models.score", "smad_models.metrics", "smad_models.tasks", "smad_models.folds"),
+        ("scikit-learn", "scipy"),
+    ),
+    "tabulate_scores": LaterStage("scores.tsv", ("smad_models.score",)),
+    "report": LaterStage("report.html", ("smad_models.report", "smad_models.charts")),
+}
+
+
+@dataclass(frozen=True)
+class Later:
+    """The stages after the units of one configuration. Labels are read when a stage that needs them is asked for."""
+
+    clips: list[Clip]
+    config: dict[str, Any]
+    fingerprints: Fingerprints = field(repr=False)
+
+    @property
+    def trains(self) -> bool:
+        """Checkpoints are made here, not given."""
+        return bool(self.config["checkpoints"] == "train")
+
+    @property
+    def folds(self) -> range:
+        """The numbers of the folds."""
+        return range(1, self.config["folds"]["count"] + 1)
+
+    @cached_property
+    def targets(self) -> dict[str, dict[str, list[Any]]]:
+        """The labels by task, checked.
+
+        Raises
+        ------
+        TableError
+            As `manifest.read_targets`.
+        """
+        return read_targets(self.clips, self.config)
+
+    def outputs(self, stage: str) -> Iterator[tuple[str, Path]]:
+        """The key's name and the file of each product of a stage; none where the configuration leaves the stage out."""
+        config = self.config
+        is_left_out = {
+            "embed_faces": not self.trains or not config["train"]["freeze_face"],
+            "train_model": not self.trains,
+            **dict.fromkeys(("score", "tabulate_scores", "report"), config["labels"] is None),
+        }
+        if is_left_out.get(stage):
+            return
+        pattern = LATER_STAGES[stage].output
+        for task in config["tasks"] if "{task}" in pattern else [""]:
+            for fold in self.folds if "{fold}" in pattern else [0]:
+                name = f"{stage}/{task}" if task else stage
+                yield name, Path("results") / pattern.format(task=task, fold=fold)
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What a product depends on beside its inputs; ``name`` is a stage's, with ``/task`` where it has some.
+
+        Raises
+        ------
+        TableError
+            The labels cannot be used, and this stage needs them.
+        """
+        stage, _, task = name.partition("/")
+        record: dict[str, Any] = {
+            "settings": self._settings(stage),
+            "contents": self._contents(stage, task),
+            "labels": self._labels(stage, task),
+            "code": {module: code_digest(module) for module in LATER_STAGES[stage].modules},
+            "libraries": {library: library_version(library) for library in LATER_STAGES[stage].libraries},
+        }
+        if stage in ("list_clips", "pack", "make_folds"):
+            record["rows"] = digest_of(sorted([clip.participant, clip.clip, clip.fold] for clip in self.clips))
+        return record
+
+    def made(self, name: str, digest: str) -> str | None:
+        """The digest that a stage's products record; None where one is absent, or they do not say.
+
+        A checkpoint that was put back from a backup must not be taken for the one that is wanted, whatever its date.
+        """
+        stage = name.partition("/")[0]
+        if stage == "pack" and not Path("results/cache.zarr").exists() and Path("results/cache.json").exists():
+            return "lost"
+        if stage != "train_model":
+            return None
+        cache = read_json(Path("results/cache.json")).get("digest")
+        found = [_checkpoint_record(file) for product, file in self.outputs(stage) if product == name]
+        if not all(found):
+            return None
+        wanted = {(digest, cache)}
+        return digest if {(record.get("key"), record.get("cache")) for record in found} == wanted else "another"
+
+    def _settings(self, stage: str) -> dict[str, Any]:
+        config = self.config
+        train = {name: value for name, value in config["train"].items() if name != "backbone"}
+        return {
+            "list_clips": {"on_bad_clip": config["on_bad_clip"]},
+            "pack": {"version": schema.VERSION},
+            "make_folds": {"folds": config["folds"]},
+            "embed_faces": {"train": {"seed": config["train"]["seed"]}},
+            "train_model": {"train": train, "emotions": config["emotions"]},
+            "predict": {"emotions": config["emotions"]},
+            "score": {"emotions": config["emotions"]},
+            "tabulate_scores": {"tasks": config["tasks"]},
+            "report": {"report": config["report"]},
+        }.get(stage, {})
+
+    def _contents(self, stage: str, task: str) -> dict[str, str]:
+        """Files that count by their content."""
+        backbone = self.config["train"]["backbone"]
+        if stage in ("embed_faces", "train_model") and backbone is not None:
+            return {"train.backbone": self.fingerprints.of(Path(backbone))}
+        if stage == "predict" and not self.trains:
+            names = [f"{task}/fold{fold}.safetensors" for fold in self.folds]
+            return {name: self.fingerprints.of(Path(self.config["checkpoints"]) / name) for name in names}
+        if stage == "report":
+            return {_TEMPLATE: self.fingerprints.of(module_folder("smad_models") / _TEMPLATE)}
+        return {}
+
+    def _labels(self, stage: str, task: str) -> dict[str, str]:
+        """The labels that count, by task. Those that balance the folds are checked then, and never count."""
+        if stage not in ("make_folds", "train_model", "score", "report"):
+            return {}
+        digests = {name: digest_of(rows) for name, rows in self.targets.items()}
+        return {name: digest for name, digest in digests.items() if stage == "report" or name == task}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _checkpoint_record(path: Path) -> dict[str, Any]:
+    """What a checkpoint was made from; empty where there is none of ours.
+
+    The head of a safetensors file is a length (8 bytes, little endian) and as much JSON, with the metadata as strings.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            head = json.loads(file.read(min(length, 100_000_000)))
+        return dict(json.loads(head["__metadata__"]["record"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def explain_later(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Why a product whose record was ``old`` is stale when ``new`` is wanted: a sentence a cause; empty = it is not."""
+    if not old:
+        return ["what it depends on was never written down"]
+    causes = []
+    if old.get("rows") != new.get("rows"):
+        causes.append("rows of the table of clips changed")
+    causes += [f"setting `{key}`: {a} -> {b}" for key, a, b in differences(old["settings"], new["settings"])]
+    for part, words in (
+        ("contents", "content of `{}` changed"),
+        ("labels", "labels of `{}` changed"),
+        ("code", "code of `{}` changed"),
+    ):
+        changed = sorted(key for key in old[part].keys() | new[part].keys() if old[part].get(key) != new[part].get(key))
+        causes += [words.format(key) for key in changed]
+    for library in sorted(old["libraries"].keys() | new["libraries"].keys()):
+        a, b = (part["libraries"].get(library) for part in (old, new))
+        causes += [] if a == b else [f"library {library}: {a} -> {b}"]
+    return causes or ([] if digest_of(old) == digest_of(new) else ["its record is spelt otherwise"])
