@@ -164,20 +164,14 @@ def make_recordings(folder: Path, count: int) -> list[Path]:
     import openpyxl
 
     from smad_features import schema
-    from smad_features.recordings import read_recording
-    from smad_features.synthetic_recordings import ANCHORS, blink_times, make_viewer, write_recording
+    from smad_features.synthetic_recordings import ANCHORS, blink_times, make_viewer, record
 
     names = [channel.name for channel in schema.TOBII_PRO_LAB_39]
     made = []
     for number in range(count):
         rng = np.random.default_rng(number)
         intensity = rng.uniform(0, 3)
-        export = folder / "export.tsv"
-        write_recording(
-            export,
-            participant="P001",
-            clip="c1",
-            film="film",
+        samples = record(
             emotion=list(ANCHORS)[number % len(ANCHORS)],
             intensity=intensity,
             valence=rng.uniform(-1, 1),
@@ -185,12 +179,9 @@ def make_recordings(folder: Path, count: int) -> list[Path]:
             viewer=make_viewer(rng=rng),
             blinks=blink_times(seconds=SECONDS, intensity=intensity, rng=rng),
             seconds=SECONDS,
-            decimal_comma=False,
-            microseconds=False,
             rng=rng,
         )
-        channels = read_recording(export).channels
-        table = np.nan_to_num(np.column_stack([channels[name] for name in names])).round(5)
+        table = np.nan_to_num(np.column_stack([samples.channels[name] for name in names])).round(5)
         rows = [[int(value) if value == int(value) else value for value in row] for row in table.tolist()]
         path = folder / f"clip{number:04d}"
         with path.with_suffix(".tsv").open("w", encoding="utf-8", newline="") as file:

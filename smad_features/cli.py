@@ -28,9 +28,12 @@ from smad_features.freshness import (
     read_key,
     unit_path,
 )
-from smad_features.index import LABEL_COLUMNS, RELEASE, RELEASE_PARTICIPANT, index_release, index_tree, write_index
+from smad_features.index import write_index
+from smad_features.index_release import find_release, index_release
+from smad_features.index_tree import index_tree
 from smad_features.manifest import Clip, TableError, check_clips, read_clips, read_targets
 from smad_features.model_files import ModelFileError
+from smad_features.release_layout import LABEL_COLUMNS, PARTICIPANT, PATHS
 
 FINGERPRINTS = Path(".smad/fingerprints.sqlite")
 RESULTS = Path("results")
@@ -61,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("demo-data", _demo_data, "write synthetic raw clips, recordings and labels", configured=False)
     sub.add_argument("folder", type=Path)
+    sub.add_argument(
+        "--layout", choices=("laboratory", "smead-cross"), help="smead-cross = as the database's own release"
+    )
     sub.add_argument("--participants", type=int, default=None)
     sub.add_argument("--clips-per-participant", type=int, default=None)
     sub.add_argument("--seconds", type=float, default=None, help="length of a clip")
@@ -72,14 +78,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--layout", choices=("smead-cross",), help="the database's own release; also makes labels.tsv")
     sub.add_argument("--output", type=Path, default=Path("config/clips.tsv"), help="default: config/clips.tsv")
     sub.add_argument("--labels", type=Path, default=Path("config/labels.tsv"), help="default: config/labels.tsv")
-    for part, pattern in RELEASE.items():
+    for part, pattern in PATHS.items():
         sub.add_argument(f"--{part}-path", default=pattern, help=f"within the folder; default: {pattern}")
     for column, name in LABEL_COLUMNS.items():
         sub.add_argument(f"--{column}-column", default=name, help=f"of the table of labels; default: {name}")
     sub.add_argument(
-        "--participant", default=RELEASE_PARTICIPANT, metavar="REGEX", help="its group 1 is the participant"
+        "--participant",
+        metavar="REGEX",
+        help=f"its group 1, in a file's path, is the participant; in a release, at a clip's beginning: {PARTICIPANT}",
     )
-    sub.add_argument("--emotion", action="append", default=[], metavar="WORD=NAME", help="what the table calls a class")
+    sub.add_argument(
+        "--emotion",
+        action="append",
+        type=_word_and_name,
+        default=[],
+        metavar="WORD=NAME",
+        help="what the table calls a class",
+    )
 
     command("check", _check, "check the configuration and all tables, and say what they hold")
     for stage in STAGES.values():
@@ -109,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 def _demo_data(options: argparse.Namespace) -> int:
     from smad_features.synthetic import write_demo_data
 
-    names = ("participants", "clips_per_participant", "seconds", "seed", "workers")
+    names = ("layout", "participants", "clips_per_participant", "seconds", "seed", "workers")
     try:
         write_demo_data(options.folder, **{n: getattr(options, n) for n in names if getattr(options, n) is not None})
     except ValueError as error:
@@ -120,18 +135,20 @@ def _demo_data(options: argparse.Namespace) -> int:
 
 
 def _index(options: argparse.Namespace) -> int:
+    if options.layout is None and (found := find_release(options.folder)):
+        print(f"{found} looks like the database's own release, for --layout smead-cross", file=sys.stderr)
     config = load_config(options.configfile) if options.configfile.exists() else complete_config({})
     try:
         if options.layout is None:
-            index = index_tree(options.folder)
+            index = index_tree(options.folder, participant=options.participant, settings=config["eye"])
         else:
             index = index_release(
                 options.folder,
                 emotions=config["emotions"],
-                names={part: getattr(options, f"{part}_path") for part in RELEASE},
+                names={part: getattr(options, f"{part}_path") for part in PATHS},
                 columns={column: getattr(options, f"{column}_column") for column in LABEL_COLUMNS},
-                participant=options.participant,
-                meaning=dict(word.split("=", 1) for word in options.emotion),
+                participant=options.participant or PARTICIPANT,
+                meaning=dict(options.emotion),
             )
         write_index(index, options.output, options.labels if options.layout else None)
     except (ValueError, OSError) as error:
@@ -139,11 +156,18 @@ def _index(options: argparse.Namespace) -> int:
         return 1
     people = len({row["participant"] for row in index.clips})
     print(f"{options.output}: {len(index.clips)} clips of {people} participants: look them through")
-    if options.layout:
+    if index.labels:
         print(f"{options.labels}: {len(index.labels)} labels")
     for note in index.notes:
         print(f"  {note}")
     return 0
+
+
+def _word_and_name(text: str) -> tuple[str, str]:
+    word, sign, name = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"want WORD=NAME, got {text!r}")
+    return word, name
 
 
 def _check(options: argparse.Namespace) -> None:

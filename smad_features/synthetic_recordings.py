@@ -1,4 +1,4 @@
-"""Eye-tracker recordings of people who do not exist: scan paths, pupils, blinks, written like a Tobii Pro Lab export.
+"""What an eye tracker measures of people who do not exist: scan paths, pupils, blinks, as the 39 channels over time.
 
 A person looks at one of seven places of the film (each emotion has its own), dwells shorter and blinks more when the
 emotion is intense, leans to the right when it is pleasant, and has wider pupils when it is arousing.
@@ -6,12 +6,12 @@ emotion is intense, leans to the right when it is pleasant, and has wider pupils
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+
+from smad_features.schema import EYE_MOVEMENT, TOBII_PRO_LAB_39, VALIDITY, Channel
 
 RATE = 120  # Hz
 SCREEN = (1920, 1080)  # pixels
@@ -40,6 +40,27 @@ class Viewer:
     eyes: np.ndarray  # (left/right, xyz): from the display's top left corner, y down, z towards the viewer
     bias: np.ndarray  # (left/right, xy): what calibration left over
     tempo: float  # fixations last this much longer than others'
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A clip's measurements, a row each.
+
+    ``device`` is ``(time,)`` int64, microseconds of the tracker's own clock, which is steady. ``channels`` are the 39
+    of `schema.TOBII_PRO_LAB_39` by name, ``(time,)`` float64, NaN where nothing was measured, categories as codes.
+    """
+
+    device: np.ndarray
+    channels: dict[str, np.ndarray]
+
+
+def digits_of(channel: Channel) -> int:
+    """Decimal places that Tobii Pro Lab writes of a channel."""
+    if channel.name.startswith("Pupil"):
+        return 3
+    if channel.kind == "direction":
+        return 5
+    return {"mm": 1, "1": 4}.get(channel.unit, 0) if channel.kind == "continuous" else 0
 
 
 def make_viewer(*, rng: np.random.Generator) -> Viewer:
@@ -123,12 +144,8 @@ def pupil_size(
     return viewer.pupil + 0.5 * arousal * course + (0.02 + 0.05 * intensity) * hippus + drift
 
 
-def write_recording(
-    path: Path,
+def record(
     *,
-    participant: str,
-    clip: str,
-    film: str,
     emotion: str,
     intensity: float,
     valence: float,
@@ -136,66 +153,16 @@ def write_recording(
     viewer: Viewer,
     blinks: Sequence[tuple[float, float]],
     seconds: float,
-    decimal_comma: bool,
-    microseconds: bool,
     rng: np.random.Generator,
-) -> None:
-    """A clip's recording as a tab-separated export with units in its header, UTF-8.
-
-    The first eye sample is the video's time 0. The device's clock is steady to a microsecond, the recording's own
-    time stamp is not, some samples never arrive, and rows of the mouse and of events stand between the eye's.
-    """
-    device = np.cumsum(8333 + rng.integers(-1, 2, round(seconds * RATE)))  # microseconds
+) -> Samples:
+    """A clip as the tracker measures it; the first sample is the video's time 0, and some never arrive."""
+    device = np.cumsum(8333 + rng.integers(-1, 2, round(seconds * RATE)))
     device = device[np.concatenate([[True], rng.random(len(device) - 1) > 0.004])]
     times = (device - device[0]) / 1e6
     gaze, event = scan_path(times, emotion=emotion, intensity=intensity, valence=valence, viewer=viewer, rng=rng)
     pupil = pupil_size(times, intensity=intensity, arousal=arousal, viewer=viewer, rng=rng)
     valid = _valid(times, blinks, rng)
-    samples = _sensor_block(times, gaze, event, pupil, valid, viewer, rng)
-
-    first = 114_000 + int(rng.integers(0, 40_000))  # the tracker starts a little after the recording
-    stamp = first + device - device[0] + rng.normal(0, 300, len(device)).astype(int) * (np.arange(len(device)) > 0)
-    stamp = np.maximum.accumulate(stamp)
-    unit, divisor = ("μs", 1) if microseconds else ("ms", 1000)
-    fixed = {
-        "Project name": "synthetic", "Export date": "synthetic", "Participant name": participant,
-        "Recording name": f"synthetic {clip}", "Recording Fixation filter name": "synthetic",
-        "Recording software version": "synthetic", "Recording resolution height [px]": str(SCREEN[1]),
-        "Recording resolution width [px]": str(SCREEN[0]),
-    }  # fmt: skip
-    shown = {
-        "Presented Stimulus name": film, "Presented Media name": f"{film}.mp4",
-        "Presented Media width [px]": str(MEDIUM[2]), "Presented Media height [px]": str(MEDIUM[3]),
-        "Presented Media position X [DACS px]": str(MEDIUM[0]), "Presented Media position Y [DACS px]": str(MEDIUM[1]),
-    }  # fmt: skip
-    mouse = ("Mouse position X [DACS px]", "Mouse position Y [DACS px]")
-    columns = [f"Recording timestamp [{unit}]", f"Computer timestamp [{unit}]", "Sensor", *fixed]
-    columns += ["Eyetracker timestamp [μs]", "Event", "Event value"]
-    block = list(samples)
-    columns += [*block[:32], *shown, *block[32:], *mouse]  # as in the export: what is shown stands before the events
-
-    rows: list[tuple[int, dict[str, str]]] = [(0, {"Event": "RecordingStart"})]
-    rows.append((first, {"Event": "VideoStimulusStart", "Event value": film}))
-    computer = int(rng.integers(10**9, 10**10))
-    for i, (at, clock) in enumerate(zip(stamp.tolist(), device.tolist(), strict=True)):
-        row = {"Sensor": "Eye Tracker", "Eyetracker timestamp [μs]": str(clock + 6_984_000_000)}
-        rows.append((at, row | shown | {name: values[i] for name, values in samples.items()}))
-    for at in range(first + 200_000, int(stamp[-1]), 400_000):
-        rows.append((at, {"Sensor": "Mouse", mouse[0]: "1853", mouse[1]: "957"} | shown))
-    rows.sort(key=lambda row: row[0])
-    rows.append((int(stamp[-1]) + 4000, {"Event": "VideoStimulusEnd", "Event value": film}))
-    lines = ["\t".join(columns)]
-    for at, row in rows:
-        row = fixed | row | {columns[0]: str(at // divisor), columns[1]: str((computer + at) // divisor)}
-        lines.append("\t".join(row.get(name, "") for name in columns))
-    text = "\n".join(lines) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Names, stamps and pixels hold no point between digits, so the locale touches measured fractions alone.
-    path.write_text(_with_commas(text) if decimal_comma else text, encoding="utf-8")
-
-
-def _with_commas(text: str) -> str:
-    return re.sub(r"(?<=\d)\.(?=\d)", ",", text)
+    return Samples(device, _channels(times, gaze, event, pupil, valid, viewer, rng))
 
 
 def _valid(times: np.ndarray, blinks: Iterable[tuple[float, float]], rng: np.random.Generator) -> np.ndarray:
@@ -209,7 +176,7 @@ def _valid(times: np.ndarray, blinks: Iterable[tuple[float, float]], rng: np.ran
     return valid
 
 
-def _sensor_block(
+def _channels(
     times: np.ndarray,
     gaze: np.ndarray,
     event: np.ndarray,
@@ -217,8 +184,8 @@ def _sensor_block(
     valid: np.ndarray,
     viewer: Viewer,
     rng: np.random.Generator,
-) -> dict[str, list[str]]:
-    """The 39 channels under the names of an export with units, as text; what is missing is an empty string."""
+) -> dict[str, np.ndarray]:
+    """The 39 channels; lengths on the display come from its pixels, directions from where the eyes are."""
     count = len(times)
     lost = ~valid[..., None]
     tremor = rng.normal(0, 5, (count, 2, 2))
@@ -232,47 +199,31 @@ def _sensor_block(
     diameter = pupil[:, None] + viewer.anisocoria * np.array([0.5, -0.5]) + rng.normal(0, 0.015, (count, 2))
     diameter = np.where(lost[..., 0] | (rng.random((count, 2)) < 0.01), np.nan, diameter)
 
-    kind, index, duration, fixation = _events(times, event, valid[:, 0] | valid[:, 1], both)
     corner, size = np.array(MEDIUM[:2]), np.array(MEDIUM[2:])
-    block: dict[str, list[str]] = {}
-
-    def put(stem: str, values: np.ndarray, unit: str, digits: int) -> None:
-        for axis, column in zip("XYZ", values.T, strict=False):
-            block[f"{stem} {axis} [{unit}]"] = _text(column, digits)
-
-    sides = ("left", "right")
-    put("Gaze point", both, "DACS px", 0)
-    for i, side in enumerate(sides):
-        put(f"Gaze point {side}", eyes[:, i], "DACS px", 0)
-    for i, side in enumerate(sides):
-        put(f"Gaze direction {side}", direction[:, i], "DACS norm", 5)
-    for i, side in enumerate(sides):
-        block[f"Pupil diameter {side} [mm]"] = _text(diameter[:, i], 3)
-    for i, side in enumerate(sides):
-        block[f"Validity {side}"] = np.where(valid[:, i], "Valid", "Invalid").tolist()
-    for i, side in enumerate(sides):
-        put(f"Eye position {side}", place[:, i], "DACS mm", 1)
-    for i, side in enumerate(sides):
-        put(f"Gaze point {side}", eyes[:, i] * PIXEL, "DACS mm", 1)
-    put("Gaze point", (both - corner) / size, "MCS norm", 4)
-    for i, side in enumerate(sides):
-        put(f"Gaze point {side}", (eyes[:, i] - corner) / size, "MCS norm", 4)
-    block["Eye movement type"] = kind
-    block["Gaze event duration [ms]"] = _text(duration, 0)
-    block["Eye movement type index"] = _text(index, 0)
-    put("Fixation point", fixation, "DACS px", 0)
-    put("Fixation point", (fixation - corner) / size, "MCS norm", 4)
-    return block
+    (left, right), (left_place, right_place) = eyes.swapaxes(0, 1), place.swapaxes(0, 1)
+    kind, index, duration, fixation = _events(times, event, valid[:, 0] | valid[:, 1], both)
+    columns = [  # in the order of the 39 channels
+        *both.T, *left.T, *right.T,
+        *direction[:, 0].T, *direction[:, 1].T,
+        *diameter.T,
+        *np.where(valid, VALIDITY["Valid"], VALIDITY["Invalid"]).T,
+        *left_place.T, *right_place.T,
+        *(left * PIXEL).T, *(right * PIXEL).T,
+        *(((gaze_of - corner) / size)[:, axis] for gaze_of in (both, left, right) for axis in (0, 1)),
+        kind, duration, index,
+        *fixation.T, *((fixation - corner) / size).T,
+    ]  # fmt: skip
+    return {channel.name: column for channel, column in zip(TOBII_PRO_LAB_39, columns, strict=True)}
 
 
 def _events(
     times: np.ndarray, event: np.ndarray, seen: np.ndarray, gaze: np.ndarray
-) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """Type, number within its type, duration (ms) and fixation point of each sample, as an event filter has them."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Type (code), number within it, duration (ms) and fixation point of each sample, as an event filter has them."""
     label = np.where(seen, event, -1)
     starts = np.flatnonzero(np.diff(label, prepend=label[0] - 1))
     ends = np.append(starts[1:], len(label))
-    kind, index, duration = [""] * len(label), np.zeros(len(label)), np.zeros(len(label))
+    kind, index, duration = np.zeros((3, len(label)))
     fixation = np.full((len(label), 2), np.nan)
     counts: dict[str, int] = {}
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
@@ -281,8 +232,7 @@ def _events(
         if name == "Fixation" and length < 0.06:  # the I-VT filter of Pro Lab discards fixations below 60 ms
             name = "Unclassified"
         counts[name] = counts.get(name, 0) + 1
-        kind[start:end] = [name] * (end - start)
-        index[start:end], duration[start:end] = counts[name], length * 1000
+        kind[start:end], index[start:end], duration[start:end] = EYE_MOVEMENT[name], counts[name], length * 1000
         if name == "Fixation":
             fixation[start:end] = gaze[start:end].mean(axis=0)
     return kind, index, duration, fixation
@@ -292,7 +242,3 @@ def _mean(values: np.ndarray, *, axis: int) -> np.ndarray:
     """The mean of what is there; NaN where nothing is."""
     count = np.isfinite(values).sum(axis=axis)
     return np.where(count > 0, np.nansum(values, axis=axis) / np.maximum(count, 1), np.nan)
-
-
-def _text(values: np.ndarray, digits: int) -> list[str]:
-    return ["" if value != value else f"{value:.{digits}f}" for value in values.tolist()]

@@ -22,7 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from smad_features import synthetic_faces as faces
 from smad_features import synthetic_recordings as recordings
 from smad_features.schema import TOBII_PRO_LAB_39
-from smad_features.synthetic import EMOTIONS, plan_clips, write_demo_data
+from smad_features.synthetic import write_demo_data
+from smad_features.synthetic_plan import EMOTIONS, plan_clips
 
 
 @pytest.fixture(scope="module")
