@@ -115,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="for programs")
     sub.add_argument("--rehash", action="store_true", help="read every file anew instead of trusting its times")
     sub = command("verify", _verify, "reread every checksum of the units and the cache")
-    sub = command("inspect", _inspect, "draw a clip's frames with crop and points, its crops and quality, into one PNG")
+    sub = command(
+        "inspect", _inspect, "draw a clip's frames, crops, gaze on the stimulus, traces and quality into one PNG"
+    )
     sub.add_argument("clip")
     sub.add_argument("--output", type=Path, help="default: inspect-CLIP.png")
     return parser
@@ -336,7 +338,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from smad_features.inspect import InspectionError, draw_inspection, inspect_clip, write_png
+    from smad_features.film_strip import draw_inspection, write_png
+    from smad_features.inspect import InspectionError, inspect_clip
 
     config, clips = _read(options)
     output = options.output or Path(f"inspect-{options.clip}.png")

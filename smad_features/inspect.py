@@ -1,33 +1,26 @@
-"""One clip on one picture: its frames with crop and points drawn in, its crops, and how much of them to believe."""
+"""What there is to see of one clip: what its units hold, beside its video, recording and stimulus, read anew."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from smad_features.atomic import written_whole
 from smad_features.cache import CacheError, read_unit
+from smad_features.cleaning import clean
 from smad_features.fingerprints import Fingerprints
 from smad_features.freshness import STAGES, clip_record, common_record, explain, unit_path
 from smad_features.manifest import Clip
-from smad_features.page import GAP, INK, LINE, MARGIN, PAPER, Page
-from smad_features.video import VideoError, read_frames
+from smad_features.page import plain
+from smad_features.recordings import RecordingError, read_recording
+from smad_features.traces import Trace, step_edges, traces_of
+from smad_features.video import VideoError, read_frames, segment_centres
 
-FOUND, NOT_FOUND = (0, 170, 70), (235, 110, 0)  # the crop's outline: RGB
-# `schema.POINTS`: the subject's own right, left, and the nose between them; a mirrored picture shows at once.
-RIGHT, LEFT, NOSE = (30, 110, 255), (235, 40, 60), (255, 215, 0)
-POINT_COLOURS = (RIGHT, LEFT, NOSE, RIGHT, LEFT)
-_ALARM = (190, 0, 0)
-
-_WIDTH = (1012, 1600)  # least and most; frames that do not fit go into the next row
-_FEW = 16  # frames that are drawn large
+_AN_INSTANT = 1e-3  # seconds: shorter than any frame is shown
 
 
 class InspectionError(ValueError):
@@ -35,216 +28,226 @@ class InspectionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """What there is to see of a clip.
+class Part:
+    """What the unit of one stage holds of a clip.
 
     Attributes
     ----------
+    state
+        ok, missing, failed, or "not made": there is no unit that knows it.
+    reason
+        Why it is not ok.
     arrays
-        Its rows of `schema.face_arrays`.
+        Its rows; empty unless it is ok.
     quality
-        What the face stage noted of it.
+        What the stage noted of it.
+    settings
+        The sections of the configuration under which it was made.
+    start, end
+        Its span when it was made, in seconds of the video; None = the file's own.
+    """
+
+    state: str = "missing"
+    reason: str = ""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        """There is something of it to draw."""
+        return self.state == "ok"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What there is to see of a clip. Times in seconds from its start.
+
+    Attributes
+    ----------
+    times : (T,) float64
+        Of what is shown side by side: the face frames; without them as many moments of the eye movement, where there
+        is a stimulus to be shown.
     pictures
-        (H, W, 3) uint8 RGB, a frame each, as the video gives them now; empty where it cannot be read any more.
+        (H, W, 3) uint8 RGB, a face frame each, as the video gives them now; empty where it cannot be read any more.
+    traces
+        Channels over time; empty without eye movement.
+    stimulus
+        What was on the screen at ``times``: pictures as above, or why there is none; empty where no stimulus is named
+        or it cannot be read.
+    stimulus_times : (T,) float64
+        ``times`` on the stimulus' own clock.
     warnings
-        Why the picture may not show what the file holds, or the settings ask for: a sentence each.
+        Why the picture may not show what the files hold, or the settings ask for: a sentence each.
     """
 
     clip: Clip
-    arrays: dict[str, np.ndarray]
-    quality: dict[str, Any]
-    pictures: list[np.ndarray]
+    faces: Part
+    eyes: Part
+    times: np.ndarray
+    pictures: list[np.ndarray] = field(default_factory=list)
+    traces: list[Trace] = field(default_factory=list)
+    stimulus: list[np.ndarray | str] = field(default_factory=list)
+    stimulus_times: np.ndarray = field(default_factory=lambda: np.empty(0))
     warnings: list[str] = field(default_factory=list)
 
 
 def inspect_clip(
     name: str, clips: Sequence[Clip], config: dict[str, Any], fingerprints: Fingerprints, *, results: Path
 ) -> Inspection:
-    """A clip's faces from its participant's unit, beside the frames of its video, read anew as the unit was.
+    """A clip's faces and eye movement from its participant's units, beside their sources, read anew as the units were.
 
     Raises
     ------
     InspectionError
-        The clip is unknown, its unit is not there or damaged, or its face is missing or failed.
+        The clip is unknown, or neither its face nor its eye movement is there to be drawn.
     """
     clip = next((clip for clip in clips if clip.clip == name), None)
     if clip is None:
         near = get_close_matches(name, [clip.clip for clip in clips], n=3)
         hint = f"; near to it: {', '.join(near)}" if near else ""
         raise InspectionError(f"{config['clips']}: no clip {name!r} among its {len(clips)}{hint}")
-    path = unit_path("faces", clip.participant, results=results)
-    how = f"run `snakemake --cores 1 features`, or `smad-features faces {clip.participant}` for this participant alone"
-    if not path.exists():
-        raise InspectionError(f"clip {name}: {path} is not there yet; {how}")
-    try:
-        unit = read_unit(path)
-    except CacheError as error:
-        raise InspectionError(f"clip {name}: {error}") from None
-    if name not in unit.clips:
-        raise InspectionError(f"clip {name}: {path} was made before this clip stood in {config['clips']}; {how}")
-    stage = STAGES["faces"]
-    wanted = {**common_record(stage, config), "clips": {name: clip_record(stage, clip, fingerprints)}}
-    made = {part: unit.record.get(part) for part in wanted} | {"clips": {name: unit.record["clips"][name]}}
-    causes = explain(made, wanted, names={name: str(clip.video)})
-    notes = [f"STALE: {cause}; the crops are from before, {how}" for cause in causes]
-    state, reason = unit.states[name]["state"], unit.states[name]["reason"]
-    if state != "ok":
-        known = [f"clip {name}: its face is {state}, so there is nothing to draw: {reason or 'no video is named'}"]
-        known += [f"  participant {clip.participant}, video {clip.video or '(none)'}, {_span(clip)}"]
-        known += [f"  {key} {_plain(value)}" for key, value in unit.quality[name].items()]
-        raise InspectionError("\n".join(known + [f"  {note}" for note in notes]))
+    notes: list[str] = []
+    faces, eyes = (
+        _read_part(stage, clip, config, fingerprints, results=results, notes=notes) for stage in ("faces", "eyes")
+    )
+    if not (faces.is_ok or eyes.is_ok):
+        raise InspectionError(_nothing_to_draw(clip, faces, eyes, notes))
 
-    row, settings = unit.clips.index(name), unit.record["settings"]
+    pictures = _read_pictures(clip, faces, config, notes) if faces.is_ok else []
+    traces = _read_traces(clip, eyes, config, notes) if eyes.is_ok else []
+    if faces.is_ok:
+        times = faces.arrays["face_time"]
+    elif traces and clip.stimulus is not None:
+        times = segment_centres(float(traces[0].edges[0]), float(traces[0].edges[-1]), config["face"]["frames"])
+    else:
+        times = np.empty(0)
+    start = (faces if faces.is_ok else eyes).start or 0.0
+    stimulus_times = start + times + config["gaze"]["stimulus_offset"]
+    stimulus: list[np.ndarray | str] = []
+    if clip.stimulus is not None:
+        stimulus = _read_stimulus(clip.stimulus, stimulus_times, config, notes)
+    return Inspection(clip, faces, eyes, times, pictures, traces, stimulus, stimulus_times, notes)
+
+
+def span_of(part: Part) -> str:
+    """A part's span, in words."""
+    return f"{part.start or 0:g} s to " + ("its end" if part.end is None else f"{part.end:g} s")
+
+
+def _read_part(
+    stage_name: str, clip: Clip, config: dict[str, Any], fingerprints: Fingerprints, *, results: Path, notes: list[str]
+) -> Part:
+    stage, name = STAGES[stage_name], clip.clip
+    source = getattr(clip, stage.file_column)
+    drawn = {"faces": "crops", "eyes": "traces"}[stage_name]
+    path = unit_path(stage_name, clip.participant, results=results)
+    how = (
+        "run `snakemake --cores 1 features`,"
+        f" or `smad-features {stage_name} {clip.participant}` for this participant alone"
+    )
+    nothing = Part(start=clip.start, end=clip.end)
+    reason = ""
+    if not path.exists():
+        reason = f"{path} is not there yet; {how}"
+    else:
+        try:
+            unit = read_unit(path)
+        except CacheError as error:
+            reason = str(error)
+        else:
+            if name not in unit.clips:
+                reason = f"{path} was made before this clip stood in {config['clips']}; {how}"
+    if reason:
+        if source is None:
+            return nothing  # and nothing will be there when it is made
+        notes.append(f"No {drawn}: {reason}")
+        return Part("not made", reason, start=clip.start, end=clip.end)
+
+    record = unit.record["clips"][name]
+    wanted = {**common_record(stage, config), "clips": {name: clip_record(stage, clip, fingerprints)}}
+    made = {part: unit.record.get(part) for part in wanted} | {"clips": {name: record}}
+    causes = explain(made, wanted, names={name: str(source)})
+    notes += [f"STALE: {cause}; the {drawn} are from before, {how}" for cause in causes]
+    state, row = unit.states[name], unit.clips.index(name)
+    is_ok = state["state"] == "ok"
+    return Part(
+        state["state"],
+        state["reason"],
+        {array: values[row] for array, values in unit.arrays.items()} if is_ok else {},
+        unit.quality[name],
+        unit.record["settings"],
+        record["start"],
+        record["end"],
+    )
+
+
+def _read_pictures(clip: Clip, faces: Part, config: dict[str, Any], notes: list[str]) -> list[np.ndarray]:
+    settings = faces.settings
     try:
         if clip.video is None:
             raise VideoError(f"{config['clips']} names no video any more")
-        span = {edge: unit.record["clips"][name][edge] for edge in ("start", "end")}
-        pictures = read_frames(clip.video, count=settings["face"]["frames"], **span, **settings["video"]).pictures
+        frames = read_frames(
+            clip.video, count=settings["face"]["frames"], start=faces.start, end=faces.end, **settings["video"]
+        )
     except (VideoError, OSError) as error:
-        pictures = []
         notes.append(f"The frames are not shown, as the video cannot be read now: {error}")
-    arrays = {array: values[row] for array, values in unit.arrays.items()}
-    return Inspection(clip, arrays, unit.quality[name], pictures, notes)
+        return []
+    return frames.pictures
 
 
-def outline(transform: np.ndarray, *, size: int) -> np.ndarray:
-    """(4, 2): the corners of a crop in source pixels, clockwise from its top left; pixel centres are whole numbers.
-
-    ``transform`` is the (2, 3) source -> crop pixel, ``size`` the crop's side, whose edges lie at -0.5 and size - 0.5.
-    """
-    low, high = -0.5, size - 0.5
-    corners = np.array([[low, low], [high, low], [high, high], [low, high]])
-    return (corners - transform[:, 2]) @ np.linalg.inv(transform[:, :2]).T
-
-
-def draw_frame(picture: np.ndarray, arrays: dict[str, np.ndarray], i: int, *, scale: float) -> np.ndarray:
-    """Frame ``i`` of a clip, ``scale`` times as large, with its crop's outline and its points: uint8 RGB.
-
-    The outline's thick edge is the crop's top. Dashed = no face was found here, and it is another frame's.
-    """
-    drawn = _scaled(picture, scale)
-    width, height = drawn.shape[1::-1]
-    is_found, transform = bool(arrays["face_found"][i]), arrays["face_transform"][i].astype(float)
-    ratio = np.array([width, height]) / picture.shape[1::-1]
-    if np.isfinite(transform).all():
-        corners = (outline(transform, size=arrays["face"].shape[1]) + 0.5) * ratio - 0.5
-        for edge in range(4):
-            thick, colour = 2 if edge == 0 else 1, FOUND if is_found else NOT_FOUND
-            _line(drawn, corners[edge], corners[(edge + 1) % 4], colour, thick=thick, is_dashed=not is_found)
-    _draw_points(drawn, (arrays["face_points"][i].astype(float) + 0.5) * ratio - 0.5)
-    return drawn
+def _read_traces(clip: Clip, eyes: Part, config: dict[str, Any], notes: list[str]) -> list[Trace]:
+    settings, start = {**config["eye"], **eyes.settings["eye"]}, eyes.start or 0.0
+    if "eye_start" not in eyes.quality:
+        notes.append("No traces: the unit is of an earlier version, which did not note when its steps are")
+        return []
+    recording, reason = None, f"{config['clips']} names none any more"
+    if clip.eye is not None:
+        try:
+            recording, _ = clean(read_recording(clip.eye, settings=settings), settings)
+        except (RecordingError, OSError) as error:
+            reason = str(error)
+    if recording is None:
+        notes.append(f"The traces are the cached steps alone, as the recording cannot be read now: {reason}")
+    edges = step_edges(eyes.quality, steps=len(eyes.arrays["gaze"]), start=start)
+    return traces_of(eyes.arrays, eyes.quality, settings, edges=edges, start=start, recording=recording)
 
 
-def draw_crop(arrays: dict[str, np.ndarray], i: int, *, side: int) -> np.ndarray:
-    """The crop of frame ``i`` with its points, which the stored transform took there: (side, side, 3) uint8 RGB."""
-    crop = arrays["face"][i]
-    scale = side / len(crop)
-    drawn = _scaled(crop, scale)
-    transform = arrays["face_transform"][i].astype(float)
-    points = arrays["face_points"][i] @ transform[:, :2].T + transform[:, 2]
-    _draw_points(drawn, (points + 0.5) * scale - 0.5)
-    return drawn
+def _read_stimulus(path: Path, times: np.ndarray, config: dict[str, Any], notes: list[str]) -> list[np.ndarray | str]:
+    """The stimulus' frames at these times of its own clock; empty, and a note, where it gives none."""
+    shown: list[np.ndarray | str] = []
+    length, rate = float("inf"), config["video"]["frame_rate"]
+    for time in times.tolist():
+        if time < 0:
+            shown.append("the stimulus has not begun")
+            continue
+        if time >= length:
+            shown.append(f"the stimulus ended at {length:.3f} s")
+            continue
+        try:  # a moment alone may lie at the very end, of which nearly all is then "lost"
+            frames = read_frames(path, count=1, start=time, end=time + _AN_INSTANT, max_lost=1.0, frame_rate=rate)
+        except (VideoError, OSError) as error:
+            shown.append(str(error))
+            continue
+        length = frames.facts["frames_listed"] / frames.facts["video_fps"]
+        shown.append(frames.pictures[0])
+    if any(isinstance(one, np.ndarray) for one in shown):
+        return shown
+    reasons = "; ".join(dict.fromkeys(str(one) for one in shown))
+    notes.append(f"The stimulus is not shown, as it cannot be read: {path}: {reasons}")
+    return []
 
 
-def draw_inspection(inspection: Inspection) -> np.ndarray:
-    """The whole picture, (H, W, 3) uint8 RGB."""
-    arrays, pictures, clip = inspection.arrays, inspection.pictures, inspection.clip
-    count = len(arrays["face"])
-    cell = 320 if count <= _FEW else 200  # the width of a frame, and of its crop beside the one with points
-    crop_side = (cell - GAP) // 2
-    shown = pictures or [np.full((9, 16, 3), 225, np.uint8)] * count
-    scales = [min(cell / picture.shape[1], 1.25 * cell / picture.shape[0]) for picture in shown]
-    high = max(round(picture.shape[0] * scale) for picture, scale in zip(shown, scales, strict=True))
-    columns = min(count, max(1, (_WIDTH[1] - 2 * MARGIN + GAP) // (cell + GAP)))
-    width = max(_WIDTH[0], 2 * MARGIN + columns * (cell + GAP) - GAP)
-
-    page = Page(width)
-    page.write(f"clip {clip.clip}, participant {clip.participant}", size=18, height=28, weight="bold")
-    page.write(f"video {clip.video}, {_span(clip)}")
-    page.write("state ok")
-    for warning in inspection.warnings:
-        page.write(warning, colour=_ALARM, weight="bold")
-    page.grid({key: _plain(value) for key, value in inspection.quality.items()})
-    right, left = "subject's right eye, mouth corner", "subject's left eye, mouth corner"
-    page.write_row(
-        [(f"● {right}", RIGHT), (f"● {left}", LEFT), ("● nose tip", NOSE), ("□ crop, thick edge = top", FOUND),
-         ("- - no face found", NOT_FOUND)]
-    )  # fmt: skip
-    page.skip(GAP)
-    for first in range(0, count, columns):
-        top = page.height
-        page.skip(high + crop_side + 2 * LINE + 3 * GAP)
-        for column, i in enumerate(range(first, min(first + columns, count))):
-            x = MARGIN + column * (cell + GAP)
-            page.paste(draw_frame(shown[i], arrays if pictures else _nothing(arrays), i, scale=scales[i]), x, top)
-            is_found = bool(arrays["face_found"][i])
-            time, score = arrays["face_time"][i], arrays["face_score"][i]
-            page.put(f"{i + 1}  at {time:.3f} s", x, top + high + 4)
-            said = "found" + ("" if math.isnan(score) else f", score {score:.2f}") if is_found else "NO FACE FOUND"
-            page.put(said, x, top + high + 4 + LINE, colour=INK if is_found else NOT_FOUND,
-                     weight="normal" if is_found else "bold")  # fmt: skip
-            crop = _scaled(arrays["face"][i], crop_side / len(arrays["face"][i]))
-            if not is_found:
-                cv2.rectangle(crop, (0, 0), (crop_side - 1, crop_side - 1), NOT_FOUND, 3)
-            page.paste(crop, x, top + high + 2 * LINE + GAP)
-            if np.isfinite(arrays["face_points"][i]).any():
-                drawn = draw_crop(arrays, i, side=crop_side)
-                page.paste(drawn, x + cell - crop_side, top + high + 2 * LINE + GAP)
-    page.write("Derived data of a person: not to be passed on where the terms of the data forbid it, as SMAD's do.")
-    return page.drawn()
-
-
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture, whole or not at all."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise ValueError(f"{path}: OpenCV cannot write a picture of {picture.shape[1]} x {picture.shape[0]} as PNG")
-    with written_whole(path) as beside:
-        beside.write_bytes(data.tobytes())
-
-
-def _nothing(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays without what is drawn into a frame."""
-    return arrays | {name: np.full_like(arrays[name], np.nan) for name in ("face_transform", "face_points")}
-
-
-def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
-    size = tuple(max(1, round(side * scale)) for side in picture.shape[1::-1])
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.ascontiguousarray(cv2.resize(picture, size, interpolation=how))
-
-
-def _draw_points(picture: np.ndarray, points: np.ndarray) -> None:
-    eyes = float(np.hypot(*(points[1] - points[0])))
-    radius = 1 if not eyes > 20 else 2 if eyes < 45 else 3  # on a small face they would hide it, and one another
-    for point, colour in zip(points, POINT_COLOURS, strict=True):
-        if np.isfinite(point).all():
-            if radius > 1:
-                cv2.circle(picture, _fixed(point), (radius + 1) * 16, PAPER, cv2.FILLED, cv2.LINE_AA, shift=4)
-            cv2.circle(picture, _fixed(point), radius * 16, colour, cv2.FILLED, cv2.LINE_AA, shift=4)
-
-
-def _line(picture: np.ndarray, a: np.ndarray, b: np.ndarray, colour: Any, *, thick: int, is_dashed: bool) -> None:
-    dashes = max(1, int(np.hypot(*(b - a)) / 12)) if is_dashed else 1
-    for dash in range(dashes):
-        ends = [a + (b - a) * part / dashes for part in (dash, dash + (0.55 if is_dashed else 1))]
-        cv2.line(picture, _fixed(ends[0]), _fixed(ends[1]), colour, thick, cv2.LINE_AA, shift=4)
-
-
-def _fixed(point: np.ndarray) -> tuple[int, int]:
-    """Pixels with 4 binary places, as OpenCV wants them; a transform may send a corner very far away."""
-    x, y = np.clip(np.round(point * 16), -(2**20), 2**20).astype(int)
-    return int(x), int(y)
-
-
-def _span(clip: Clip) -> str:
-    end = "its end" if clip.end is None else f"{clip.end:g} s"
-    return f"{clip.start or 0:g} s to {end}"
-
-
-def _plain(value: Any) -> str:
-    if value is None or value != value:  # NaN is the one value that is not equal to itself
-        return "-"
-    if isinstance(value, list | tuple):
-        return " ".join(map(_plain, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _nothing_to_draw(clip: Clip, faces: Part, eyes: Part, notes: list[str]) -> str:
+    known = [f"clip {clip.clip}, participant {clip.participant}: nothing of it can be drawn"]
+    for part, called, kind, source in (
+        (faces, "its face", "video", clip.video),
+        (eyes, "its eye movement", "recording", clip.eye),
+    ):
+        known.append(f"  {called} is {part.state}: {part.reason or f'no {kind} is named'}")
+        if source is not None:
+            known.append(f"  {kind} {source}, {span_of(part)}")
+        known += [f"  {key} {plain(value)}" for key, value in part.quality.items()]
+    return "\n".join([*known, *(f"  {note}" for note in notes if note.startswith("STALE"))])

@@ -20,6 +20,11 @@ _SIZE, _LETTER = 12, 0.602  # height of letters, and a letter's width / its heig
 _LONG = 24  # letters of a value that make it a line of its own
 
 
+def length_of(text: str, *, size: int = _SIZE) -> int:
+    """How wide a line of text is."""
+    return round(len(text) * _LETTER * size)
+
+
 class Page:
     """A page that grows downwards; ``height`` is where the next line goes."""
 
@@ -53,7 +58,7 @@ class Page:
         """Coloured pieces of text side by side, in as many lines as they need."""
         x = MARGIN
         for text, colour in parts:
-            length = round((len(text) + 3) * _LETTER * _SIZE)
+            length = length_of(f"{text}   ")
             if x > MARGIN and x + length > self.width:
                 x = MARGIN
                 self.skip(LINE)
@@ -101,3 +106,12 @@ class Page:
             warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
             canvas.draw()
         return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+
+
+def plain(value: Any) -> str:
+    """A noted value in few letters."""
+    if value is None or value != value:  # NaN is the one value that is not equal to itself
+        return "-"
+    if isinstance(value, list | tuple):
+        return " ".join(map(plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,7 @@
-"""The picture of one clip: what is drawn lies where the unit has it, and what cannot be drawn is said in a sentence."""
+"""The faces on a clip's picture lie where the unit has them, and what cannot be drawn is said in a sentence."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,10 @@ from smad_features import schema
 from smad_features.cache import read_unit
 from smad_features.cli import main
 from smad_features.config import load_config
+from smad_features.face_drawing import FOUND, NOT_FOUND, POINT_COLOURS, draw_crop, draw_frame, outline
+from smad_features.film_strip import draw_inspection
 from smad_features.fingerprints import Fingerprints
-from smad_features.inspect import (
-    FOUND,
-    NOT_FOUND,
-    POINT_COLOURS,
-    Inspection,
-    draw_crop,
-    draw_frame,
-    draw_inspection,
-    inspect_clip,
-    outline,
-)
+from smad_features.inspect import Inspection, Part, inspect_clip
 from smad_features.manifest import Clip, read_clips
 
 POINTS = np.array([[100.0, 60], [140, 64], [118, 84], [102, 108], [134, 112]])
@@ -45,7 +38,8 @@ def inspection(
     arrays["face_points"][found] = POINTS
     arrays["face_transform"][:] = TURN
     pictures = [np.full((height, width, 3), 128, np.uint8)] * count
-    return Inspection(Clip("C", "P", Path("/data/c.mp4")), arrays, {"face_found": 1.0}, pictures, **more)
+    faces = Part("ok", arrays=arrays, quality={"face_found": 1.0})
+    return Inspection(Clip("C", "P", Path("/data/c.mp4")), faces, Part(), arrays["face_time"], pictures, **more)
 
 
 def place_of(part: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
@@ -68,7 +62,7 @@ def count_of(colour: tuple[int, ...], picture: np.ndarray) -> int:
 @pytest.mark.parametrize("scale", [1.0, 2.0, 0.75])
 def test_the_points_are_drawn_where_the_unit_has_them(scale: float) -> None:
     clip = inspection(1, 112, 320, 240)
-    drawn = draw_frame(clip.pictures[0], clip.arrays, 0, scale=scale)
+    drawn = draw_frame(clip.pictures[0], clip.faces.arrays, 0, scale=scale)
     assert drawn.shape == (round(240 * scale), round(320 * scale), 3)
     for point, colour in zip(POINTS, POINT_COLOURS, strict=True):
         x, y = np.round((point + 0.5) * scale - 0.5).astype(int)
@@ -82,7 +76,7 @@ def test_the_outline_is_the_crop_mapped_back() -> None:
         corners @ TURN[:, :2].T + TURN[:, 2], [(-0.5, -0.5), (111.5, -0.5), (111.5, 111.5), (-0.5, 111.5)], atol=1e-9
     )
     clip = inspection(1, 112, 320, 240)
-    drawn = draw_frame(clip.pictures[0], clip.arrays, 0, scale=1.0)
+    drawn = draw_frame(clip.pictures[0], clip.faces.arrays, 0, scale=1.0)
     for a, b in ((0, 1), (1, 2), (3, 0)):
         x, y = np.round(corners[a] * 0.4 + corners[b] * 0.6).astype(int)
         if 0 <= x < 320 and 0 <= y < 240:
@@ -93,7 +87,7 @@ def test_the_outline_is_the_crop_mapped_back() -> None:
 
 def test_a_frame_without_a_face_has_a_dashed_outline_and_no_points() -> None:
     clip = inspection(2, 112, 320, 240, lacks=(0,))
-    drawn, whole = (draw_frame(clip.pictures[i], clip.arrays, i, scale=1.0) for i in (0, 1))
+    drawn, whole = (draw_frame(clip.pictures[i], clip.faces.arrays, i, scale=1.0) for i in (0, 1))
     assert count_of(FOUND, drawn) == 0
     assert 0.3 * count_of(FOUND, whole) < count_of(NOT_FOUND, drawn) < 0.8 * count_of(FOUND, whole)
     assert not any(count_of(colour, drawn) for colour in POINT_COLOURS)
@@ -101,9 +95,9 @@ def test_a_frame_without_a_face_has_a_dashed_outline_and_no_points() -> None:
 
 def test_points_that_the_detector_does_not_know_and_crops_of_nothing_are_not_drawn() -> None:
     clip = inspection(1, 112, 320, 240)
-    clip.arrays["face_points"][:, 3:] = np.nan
-    clip.arrays["face_transform"][:] = np.nan
-    drawn = draw_frame(clip.pictures[0], clip.arrays, 0, scale=1.0)
+    clip.faces.arrays["face_points"][:, 3:] = np.nan
+    clip.faces.arrays["face_transform"][:] = np.nan
+    drawn = draw_frame(clip.pictures[0], clip.faces.arrays, 0, scale=1.0)
     assert tuple(drawn[60, 100]) == POINT_COLOURS[0]
     assert tuple(drawn[108, 102]) == (128, 128, 128)
     assert count_of(FOUND, drawn) == 0
@@ -111,7 +105,7 @@ def test_points_that_the_detector_does_not_know_and_crops_of_nothing_are_not_dra
 
 def test_the_points_on_a_crop_lie_where_the_stored_transform_takes_them() -> None:
     clip = inspection(1, 112, 320, 240)
-    drawn = draw_crop(clip.arrays, 0, side=224)
+    drawn = draw_crop(clip.faces.arrays, 0, side=224)
     in_crop = POINTS @ TURN[:, :2].T + TURN[:, 2]
     shown = [i for i, point in enumerate(in_crop) if (point >= 0).all() and (point < 112).all()]
     assert len(shown) >= 3
@@ -135,7 +129,7 @@ def test_every_crop_is_shown_in_order_below_its_frame_whatever_the_video(
     page = draw_inspection(clip)
     assert page.shape[1] <= 1600
     inner = slice(4, -4)  # the crop of a frame without a face has a border
-    places = [place_of(part[inner, inner], page) for part in clip.arrays["face"]]
+    places = [place_of(part[inner, inner], page) for part in clip.faces.arrays["face"]]
     assert len(set(places)) == count
     assert places == sorted(places, key=lambda place: (place[1], place[0]))
     for i in {0, count - 1}:
@@ -147,7 +141,7 @@ def test_every_crop_is_shown_in_order_below_its_frame_whatever_the_video(
 def test_warnings_quality_and_the_terms_take_room_on_the_page() -> None:
     bare = draw_inspection(inspection(1, 112, 64, 48))
     noted = inspection(1, 112, 64, 48, warnings=["STALE: content of `c.mp4` changed"])
-    noted.quality.update({f"number_{i}": i / 3 for i in range(40)} | {"roll": [1.5, None, float("nan")] * 8})
+    noted.faces.quality.update({f"number_{i}": i / 3 for i in range(40)} | {"roll": [1.5, None, float("nan")] * 8})
     page = draw_inspection(noted)
     assert page.shape[0] > bare.shape[0] + 3 * 18
     red = (page[..., 0] > 150) & (page[..., 1:] < 40).all(axis=-1)
@@ -158,7 +152,7 @@ def test_warnings_quality_and_the_terms_take_room_on_the_page() -> None:
 def test_any_name_of_a_file_can_be_written_on_the_page() -> None:
     clip = inspection(1, 112, 64, 48)
     odd = Clip("C", "P", Path("/data/$x^2$ \\frac 中文 \udce9\n\t.mp4"))
-    page = draw_inspection(Inspection(odd, clip.arrays, {}, clip.pictures))
+    page = draw_inspection(replace(clip, clip=odd))
     assert page.shape[1] > 1000
 
 
@@ -204,7 +198,9 @@ def test_inspect_writes_a_png_beside_you_and_says_where(study: Path, capsys: pyt
 def test_without_a_unit_it_says_what_to_run(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("inspect", "good") == 1
     said = capsys.readouterr().err
-    assert "clip good: results/faces/P1.zarr.zip is not there yet; run `snakemake" in said
+    assert "clip good, participant P1: nothing of it can be drawn" in said
+    assert "its face is not made: results/faces/P1.zarr.zip is not there yet; run `snakemake" in said
+    assert said.count("is not there yet") == 1  # no recording is named, so no unit of it is missed
     assert "smad-features faces P1" in said
     assert not (study / "inspect-good.png").exists()
 
@@ -214,9 +210,14 @@ def test_without_a_unit_it_says_what_to_run(study: Path, capsys: pytest.CaptureF
     [
         (
             "bad",
-            ["its face is failed", "video bad.mp4: the file is empty (0 bytes)", "participant P1, video /", "0 s"],
+            [
+                "clip bad, participant P1: ",
+                "its face is failed: video bad.mp4: the file is empty (0 bytes)",
+                "bad.mp4, 0 s to its end",
+                "its eye movement is missing: no recording is named",
+            ],
         ),
-        ("none", ["its face is missing", "no video is named", "participant P1, video (none)"]),
+        ("none", ["clip none, participant P1: ", "its face is missing: no video is named"]),
         ("goo", ["clips.tsv: no clip 'goo' among its 3; near to it: good"]),
     ],
 )
@@ -253,7 +254,7 @@ def test_a_stale_clip_is_drawn_and_said_to_be_stale(study: Path, capsys: pytest.
         assert f"{cause}; the crops are from before" in said
     config = load_config(Path("config.yaml"))
     seen = inspect_clip("good", read_clips(Path("clips.tsv")), config, Fingerprints(None), results=Path("results"))
-    assert len(seen.pictures) == len(seen.arrays["face"]) == 8  # read as the unit was
+    assert len(seen.pictures) == len(seen.faces.arrays["face"]) == 8  # read as the unit was
     assert sum("STALE" in warning for warning in seen.warnings) == 3
 
 
@@ -290,9 +291,9 @@ def test_on_a_real_video_points_and_outline_lie_on_the_face(
     seen = inspect_clip("leaves", clips, config, Fingerprints(None), results=Path("results"))
     unit = read_unit(Path("results/faces/P1.zarr.zip"))
     assert seen.warnings == []
-    assert seen.quality == unit.quality["leaves"]
+    assert seen.faces.quality == unit.quality["leaves"]
     for i in np.flatnonzero(unit.arrays["face_found"][0]).tolist():
-        drawn = draw_frame(seen.pictures[i], seen.arrays, i, scale=1.0)
+        drawn = draw_frame(seen.pictures[i], seen.faces.arrays, i, scale=1.0)
         for point, colour in zip(unit.arrays["face_points"][0, i], POINT_COLOURS, strict=True):
             x, y = np.round(point).astype(int)
             assert tuple(drawn[y, x]) == colour
