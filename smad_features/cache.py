@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from zarr.storage import LocalStore, ZipStore
 from smad_features import schema
 from smad_features.atomic import written_whole
 from smad_features.fingerprints import digest_of
-from smad_features.freshness import UNIT_FORMAT, read_unit_attributes
+from smad_features.freshness import UNIT_FORMAT, planned_digest, read_unit_attributes
 
-SHARD = 64  # clips a shard of face crops, and a chunk of everything else
+SHARD = 64  # clips a shard of pictures, and a chunk of everything else
+_PICTURES = ("face", "gaze_content")  # large: each clip is a chunk of its own
 
 # A missing chunk is damage, never "all zeros": so chunks of nothing but missing values are written too. Set for the
 # process: zarr forgets a setting of one array when that array is opened again.
@@ -47,7 +48,8 @@ class Unit:
     Attributes
     ----------
     arrays
-        As `schema.face_arrays` or `schema.eye_arrays`, a row for each of ``clips``; missing values where it has none.
+        As `schema.face_arrays`, `schema.eye_arrays` or `schema.gaze_content_arrays`, a row for each of ``clips``;
+        missing values where it has none.
     states
         Of each clip: ``state`` (ok | missing | failed) and ``reason``.
     quality
@@ -66,6 +68,7 @@ class Unit:
 
 def write_unit(path: Path, unit: Unit, specs: dict[str, schema.Array]) -> None:
     """Write a unit to ``path``, whole or not at all."""
+    contents = _contents(unit.clips, unit.arrays)
     attributes = {
         "format": UNIT_FORMAT,
         "version": schema.VERSION,
@@ -74,8 +77,9 @@ def write_unit(path: Path, unit: Unit, specs: dict[str, schema.Array]) -> None:
         "states": unit.states,
         "quality": unit.quality,
         "record": unit.record,
-        "digest": digest_of(unit.record),
-        "content": _content_digest(unit.clips, unit.arrays),
+        "digest": planned_digest(unit.record),
+        "contents": contents,
+        "content": digest_of(contents),
     }
     with written_whole(path) as beside, ZipStore(beside, mode="w") as store:
         group = zarr.create_group(store, attributes=attributes)
@@ -100,7 +104,7 @@ def read_unit(path: Path) -> Unit:
             arrays = {name: np.asarray(array[...]) for name, array in zarr.open_group(store, mode="r").arrays()}
     except (ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise CacheError(f"{path}: damaged ({error}); delete it and run the workflow again") from error
-    if _content_digest(found["clips"], arrays) != found["content"]:
+    if digest_of(_contents(found["clips"], arrays)) != found["content"]:
         raise CacheError(f"{path}: damaged (its arrays are not those that were written); delete it and run again")
     keys = ("participant", "clips", "states", "quality", "record")
     return Unit(arrays=arrays, **{key: found[key] for key in keys})
@@ -122,11 +126,12 @@ def pack(
     rows
         (participant, clip) of every row, in order.
     units
-        A mapping for each stage from participant to the unit's file.
+        A mapping for each stage from participant to the unit's file. A participant may lack one of a stage that is
+        done for some only: the arrays then hold missing values.
     """
     provenance = {}
     for files in units:
-        for participant in sorted({participant for participant, _ in rows}):
+        for participant in sorted({participant for participant, _ in rows} & files.keys()):
             found = read_unit_attributes(files[participant])
             if found is None:
                 raise CacheError(f"{files[participant]}: not a whole unit; delete it and run the workflow again")
@@ -154,14 +159,12 @@ def pack(
         },
     )
     for name, spec in specs.items():
-        _create_array(group, name, spec, clips=len(rows), chunk=1 if name == "face" else SHARD, shard=name == "face")
+        is_large = name in _PICTURES
+        _create_array(group, name, spec, clips=len(rows), chunk=1 if is_large else SHARD, shard=is_large)
     # One task writes one shard: two writers to a shard would lose data silently.
     shards = [rows[first : first + SHARD] for first in range(0, len(rows), SHARD)]
     compute(
-        *[
-            delayed(_write_shard)(beside, number * SHARD, shard, units, list(specs))
-            for number, shard in enumerate(shards)
-        ],
+        *[delayed(_write_shard)(beside, number * SHARD, shard, units, specs) for number, shard in enumerate(shards)],
         scheduler="threads",
     )
     damage = verify_cache(beside)
@@ -215,23 +218,34 @@ def _shard_index(file: Path) -> np.ndarray:
 
 
 def _write_shard(
-    store: Path, first: int, rows: Sequence[tuple[str, str]], units: Sequence[dict[str, Path]], names: list[str]
+    store: Path,
+    first: int,
+    rows: Sequence[tuple[str, str]],
+    units: Sequence[dict[str, Path]],
+    specs: dict[str, schema.Array],
 ) -> None:
     """Copy the rows of one shard from the units."""
     target = zarr.open_group(LocalStore(store), mode="r+")
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    parts = {name: spec.empty(len(rows)) for name, spec in specs.items()}
+    given: list[set[str]] = [set() for _ in rows]
     for files in units:
         opened: dict[str, tuple[list[str], dict[str, np.ndarray]]] = {}
-        for participant, clip in rows:
+        for row, (participant, clip) in enumerate(rows):
+            if participant not in files:
+                continue
             if participant not in opened:
                 opened = {}  # rows are sorted by participant: no earlier unit is needed again
                 unit = read_unit(files[participant])
                 opened[participant] = unit.clips, unit.arrays
             clips, arrays = opened[participant]
             for name in arrays:
-                parts[name].append(arrays[name][clips.index(clip)])
+                parts[name][row] = arrays[name][clips.index(clip)]
+            given[row].update(arrays)
+    for (participant, clip), names in zip(rows, given, strict=True):
+        if lacking := sorted(specs.keys() - names - schema.gaze_content_arrays().keys()):
+            raise CacheError(f"clip {clip}: no unit of participant {participant} holds {', '.join(lacking)}")
     for name, values in parts.items():
-        target[name][first : first + len(rows)] = np.stack(values)  # type: ignore[index]
+        target[name][first : first + len(rows)] = values  # type: ignore[index]
 
 
 def _create_array(
@@ -251,12 +265,14 @@ def _create_array(
     )
 
 
-def _content_digest(clips: Iterable[str], arrays: dict[str, np.ndarray]) -> str:
-    hasher = xxhash.xxh3_128("\n".join(clips).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        hasher.update(f"{name} {array.dtype} {array.shape}".encode())
-        hasher.update(array.tobytes())
+def _contents(clips: Sequence[str], arrays: dict[str, np.ndarray]) -> dict[str, dict[str, str]]:
+    """Clip -> array -> xxh3-128 of its values: what a stage that reads them is stale by."""
+    return {clip: {name: _digest(array[row]) for name, array in arrays.items()} for row, clip in enumerate(clips)}
+
+
+def _digest(array: np.ndarray) -> str:
+    hasher = xxhash.xxh3_128(f"{array.dtype} {array.shape}".encode())
+    hasher.update(np.ascontiguousarray(array).tobytes())
     return hasher.hexdigest()
 
 

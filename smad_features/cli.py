@@ -26,6 +26,7 @@ from smad_features.freshness import (
     hold_lock,
     plan_units,
     read_key,
+    unit_files,
     unit_path,
 )
 from smad_features.index import write_index
@@ -98,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command("check", _check, "check the configuration and all tables, and say what they hold")
     for stage in STAGES.values():
-        sub = command(stage.name, _make_unit, f"make one participant's {stage.name} unit")
+        text = f"make one participant's {stage.name.replace('_', ' ')} unit"
+        sub = command(stage.name.replace("_", "-"), _make_unit, text)
+        sub.set_defaults(stage=stage.name)
         sub.add_argument("participant")
         sub.add_argument("--key", type=Path, help="key file that the unit must agree with")
         sub.add_argument("--output", type=Path, help="default: results/STAGE/PARTICIPANT.zarr.zip")
@@ -196,23 +199,27 @@ def _make_unit(options: argparse.Namespace) -> int:
     own = [clip for clip in clips if clip.participant == options.participant]
     if not own:
         raise TableError(f"{config['clips']}: no participant {options.participant!r}")
+    stage = STAGES[options.stage]
+    if not stage.has_unit(own):
+        raise TableError(f"{config['clips']}: no clip of participant {options.participant} names a {stage.file_column}")
     in_a_run = options.key is not None  # by hand, no other job's failure matters
     if in_a_run and (stop := too_many(read_failures(), clips=len(clips), max_failed=config["run"]["max_failed"])):
         print(f"smad-features {options.command}: not begun, as the run stops: {stop}", file=sys.stderr)
         return 1
 
-    from smad_features.units import StaleKeyError, make_eyes, make_faces  # takes longer than all the above
+    from smad_features.cache import CacheError  # these take longer than all the above
+    from smad_features.units import StaleKeyError, make_eyes, make_faces, make_gaze_content
 
-    make = {"faces": make_faces, "eyes": make_eyes}[options.command]
-    output = options.output or unit_path(options.command, options.participant)
+    make = {"faces": make_faces, "eyes": make_eyes, "gaze_content": make_gaze_content}[stage.name]
+    output = options.output or unit_path(stage.name, options.participant)
     key = read_key(options.key) if in_a_run else None
     try:
-        if options.command == "faces":
+        if "opencv" in stage.libraries:
             import cv2
 
             cv2.setNumThreads(options.threads)
         make(own, config, output, root=Path(config["clips"]).parent.resolve(), key=key)
-    except StaleKeyError as error:
+    except (StaleKeyError, CacheError) as error:
         print(f"smad-features {options.command}: {error}", file=sys.stderr)
         return 1
     except LibraryFailure as error:
@@ -222,26 +229,26 @@ def _make_unit(options: argparse.Namespace) -> int:
         return 1
     except Exception as error:  # before the first clip or after the last: none of them was made
         if in_a_run:
-            failures = [failure_of(error, stage=options.command, clip=clip.clip) for clip in own]
+            failures = [failure_of(error, stage=stage.name, clip=clip.clip) for clip in own]
             note_failures(options.participant, failures)
         raise
     if in_a_run:
-        forget_failures(options.command, options.participant)
+        forget_failures(stage.name, options.participant)
     return 0
 
 
 def _list_clips(options: argparse.Namespace) -> int:
-    from smad_features.quality import MANIFEST_COLUMNS, list_clips, write_table
+    from smad_features.quality import CONTENT_COLUMNS, MANIFEST_COLUMNS, list_clips, write_table
 
     config, clips = _read(options)
     try:
         max_failed = config["run"]["max_failed"]
-        rows = list_clips(clips, **_unit_files(clips), on_bad_clip=config["on_bad_clip"], max_failed=max_failed)
+        rows = list_clips(clips, units=unit_files(clips), on_bad_clip=config["on_bad_clip"], max_failed=max_failed)
     except ValueError as error:
         print(f"smad-features list-clips: {error}", file=sys.stderr)
         return 1
-    folds = ("fold",) if any(clip.fold is not None for clip in clips) else ()
-    write_table(options.output, rows, (*MANIFEST_COLUMNS, *folds))
+    optional = [column for column in (CONTENT_COLUMNS[0], "fold") if any(column in row for row in rows)]
+    write_table(options.output, rows, (*MANIFEST_COLUMNS, *optional))
     for row in rows:
         if row["reason"]:
             print(f"clip {row['clip']}: {row['status']}: {row['reason']}", file=sys.stderr)
@@ -261,29 +268,41 @@ def _pack(options: argparse.Namespace) -> int:
     channels = schema.CHANNELS[config["eye"]["channels"]]
     specs = schema.face_arrays(frames=config["face"]["frames"], size=config["face"]["size"])
     specs |= schema.eye_arrays(steps=config["eye"]["steps"], channels=len(channels))
+    packed = {clip for _, clip in rows}
+    files = unit_files(clip for clip in clips if clip.clip in packed)
+    if "gaze_content" in files:
+        specs |= schema.gaze_content_arrays(frames=config["face"]["frames"], size=config["face"]["size"])
     attributes = {
         "channels": [{"name": channel.name, "unit": channel.unit} for channel in channels],
         "face": {name: config["face"][name] for name in ("align", "margin")},
         "eye": {"method": config["eye"]["method"]},
     }
-    files = _unit_files(clips)
     try:
         lock = hold_lock(Path(".smad/pack.lock"))  # a run that was killed may have left its job behind
     except BlockingIOError as error:
         print(f"smad-features pack: {error}", file=sys.stderr)
         return 1
     with lock, dask.config.set(num_workers=options.threads):
-        digest = pack(RESULTS, rows, [files["faces"], files["eyes"]], specs, attributes)
+        digest = pack(RESULTS, rows, list(files.values()), specs, attributes)
     print(f"results/cache.zarr: {len(rows)} clips, digest {digest}", file=sys.stderr)
     return 0
 
 
 def _quality(options: argparse.Namespace) -> None:
-    from smad_features.quality import EYE_COLUMNS, FACE_COLUMNS, MANIFEST_COLUMNS, quality_rows, write_table
+    from smad_features.quality import (
+        CONTENT_COLUMNS,
+        EYE_COLUMNS,
+        FACE_COLUMNS,
+        MANIFEST_COLUMNS,
+        quality_rows,
+        write_table,
+    )
 
     _, clips = _read(options)
-    rows = quality_rows(_manifest(), **_unit_files(clips))
-    write_table(options.output, rows, (*MANIFEST_COLUMNS, *FACE_COLUMNS, *EYE_COLUMNS))
+    units = unit_files(clips)
+    rows = quality_rows(_manifest(), units=units)
+    optional = CONTENT_COLUMNS if "gaze_content" in units else ()
+    write_table(options.output, rows, (*MANIFEST_COLUMNS, *FACE_COLUMNS, *EYE_COLUMNS, *optional))
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -322,7 +341,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     _, clips = _read(options)
     damage = []
-    for files in _unit_files(clips).values():
+    for files in unit_files(clips).values():
         for path in files.values():
             try:
                 if path.exists():
@@ -360,11 +379,6 @@ def _inspect(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace) -> tuple[dict[str, Any], list[Clip]]:
     config = load_config(options.configfile)
     return config, read_clips(Path(config["clips"]))
-
-
-def _unit_files(clips: Sequence[Clip]) -> dict[str, dict[str, Path]]:
-    """Stage -> participant -> file."""
-    return {stage: {p: unit_path(stage, p) for p in by_participant(clips)} for stage in STAGES}
 
 
 def _manifest() -> list[dict[str, str]]:

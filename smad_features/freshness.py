@@ -26,6 +26,7 @@ from smad_features.manifest import Clip
 from smad_features.model_files import MODELS, models_used
 
 UNIT_FORMAT = "smad-unit"
+UNKNOWN = "not made yet"  # what a clip reads of another unit, while that one is stale
 # Any of them may be the one that knows a file.
 RECORDING_MODULES = (
     "cells", "document", "eyelink", "gaze", "gazepoint", "generic_table", "imotions", "movements", "psychopy_tobii",
@@ -35,15 +36,33 @@ RECORDING_MODULES = (
 
 
 @dataclass(frozen=True)
+class Input:
+    """What a stage reads of another one's units: arrays, and numbers that stand in their quality."""
+
+    stage: str
+    arrays: tuple[str, ...]
+    quality: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Stage:
-    """What the units of a stage are made from."""
+    """What the units of a stage are made from.
+
+    A stage that reads other units is one of few clips: a participant without a file in its column has no unit.
+    """
 
     name: str
     file_column: str  # the column of clips.tsv that names its source
-    sections: tuple[str, ...]  # of the configuration
+    sections: tuple[str, ...]  # of the configuration, and single keys as `section.key`
     modules: tuple[str, ...]  # whose code makes the numbers
     libraries: tuple[str, ...]  # whose versions change the numbers
+    span: tuple[str, ...] = ("start", "end")  # the other columns that it reads
     uses_model: bool = False
+    inputs: tuple[Input, ...] = ()
+
+    def has_unit(self, clips: Iterable[Clip]) -> bool:
+        """Whether there is a unit of these clips of one participant."""
+        return not self.inputs or any(getattr(clip, self.file_column) is not None for clip in clips)
 
 
 STAGES = {
@@ -53,6 +72,7 @@ STAGES = {
         sections=("video", "face"),
         modules=(
             "smad_features.video",
+            "smad_features.frame_folders",
             "smad_features.decoding",
             "smad_features.packets",
             "smad_features.containers",
@@ -81,12 +101,35 @@ STAGES = {
         ),
         libraries=("numpy", "pandas", "python-calamine"),
     ),
+    "gaze_content": Stage(
+        name="gaze_content",
+        file_column="stimulus",
+        sections=("gaze", "video.frame_rate", "video.max_lost", "face.frames", "face.size"),
+        modules=(
+            "smad_features.video",
+            "smad_features.frame_folders",
+            "smad_features.decoding",
+            "smad_features.packets",
+            "smad_features.containers",
+            "smad_features.pictures",
+            "smad_features.h264",
+            "smad_features.gaze_content",
+            "smad_features.schema",
+            "smad_features.units",
+        ),
+        libraries=("av", "opencv", "numpy"),
+        span=("start",),
+        inputs=(Input("faces", ("face_time",)), Input("eyes", ("gaze",), ("eye_start", "eye_end"))),
+    ),
 }
 
 
 def common_record(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
     """What all clips of a stage depend on: settings, code, libraries, model."""
-    settings = {section: dict(config[section]) for section in stage.sections}
+    settings: dict[str, dict[str, Any]] = {}
+    for part in stage.sections:
+        section, _, key = part.partition(".")
+        settings.setdefault(section, {}).update({key: config[section][key]} if key else config[section])
     record: dict[str, Any] = {}
     if stage.uses_model:
         settings["face"].pop("model_file")  # where it lies does not matter, what it is does: `models`
@@ -97,18 +140,50 @@ def common_record(stage: Stage, config: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def clip_record(stage: Stage, clip: Clip, fingerprints: Fingerprints) -> dict[str, Any]:
-    """What one clip depends on besides: the content of its source (None = none named) and its span."""
+def clip_record(
+    stage: Stage, clip: Clip, fingerprints: Fingerprints, inputs: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """What one clip depends on besides: the content of its source (None = none named), its span and its ``inputs``."""
     source = getattr(clip, stage.file_column)
-    return {"content": None if source is None else fingerprints.of(source), "start": clip.start, "end": clip.end}
+    record: dict[str, Any] = {"content": None if source is None else fingerprints.of(source)}
+    record |= {column: getattr(clip, column) for column in stage.span}
+    if stage.inputs:
+        record["inputs"] = None if source is None else (inputs or {}).get(clip.clip, UNKNOWN)
+    return record
+
+
+def clip_inputs(stage: Stage, units: dict[str, dict[str, Any] | None]) -> dict[str, str]:
+    """A digest for each clip of what a stage reads of other units, by their names; ``units``: what those say."""
+    read: dict[str, list[Any]] = {}
+    for source in stage.inputs:
+        unit = units.get(source.stage)
+        if unit is None:
+            return {}
+        for clip in unit["clips"]:
+            arrays = [unit["contents"][clip][name] for name in source.arrays]
+            read.setdefault(clip, []).append([arrays, [unit["quality"][clip].get(name) for name in source.quality]])
+    return {clip: digest_of(parts) for clip, parts in read.items() if len(parts) == len(stage.inputs)}
 
 
 def unit_record(
-    stage: Stage, participant: str, clips: Sequence[Clip], common: dict[str, Any], fingerprints: Fingerprints
+    stage: Stage,
+    participant: str,
+    clips: Sequence[Clip],
+    common: dict[str, Any],
+    fingerprints: Fingerprints,
+    inputs: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What a whole unit is made from. Its `digest_of` is the unit's digest."""
-    own = {clip.clip: clip_record(stage, clip, fingerprints) for clip in clips}
+    """What a whole unit is made from."""
+    own = {clip.clip: clip_record(stage, clip, fingerprints, inputs) for clip in clips}
     return {"stage": stage.name, "participant": participant, **common, "clips": own}
+
+
+def planned_digest(record: dict[str, Any]) -> str:
+    """The digest of what can be known of a record before other units are made: all but what is read of those."""
+    clips = {
+        clip: {part: value for part, value in own.items() if part != "inputs"} for clip, own in record["clips"].items()
+    }
+    return digest_of({**record, "clips": clips})
 
 
 def read_unit_attributes(path: Path) -> dict[str, Any] | None:
@@ -134,20 +209,22 @@ class PlannedUnit:
 
     @property
     def digest(self) -> str:
-        """The digest of what the unit should be made from."""
-        return digest_of(self.wanted)
+        """The digest of what the unit should be made from, as far as its key can say."""
+        return planned_digest(self.wanted)
 
     @property
     def made_digest(self) -> str | None:
         """What the unit on disk says that it is made from; None = there is no file."""
-        if self.made is not None:
-            return self.made["digest"]
-        return "damaged" if self.path.exists() else None
+        if self.made is None:
+            return "damaged" if self.path.exists() else None
+        # An old unit may stand beside other units than those that it was made from: no key says so.
+        is_of_others = _inputs(self.made["record"]) != _inputs(self.wanted)
+        return "of other units" if is_of_others else self.made["digest"]
 
     @property
     def is_fresh(self) -> bool:
         """The unit on disk is made from just that."""
-        return self.made is not None and self.made["digest"] == self.digest
+        return self.made_digest == self.digest
 
 
 def unit_path(stage: str, participant: str, *, results: Path = Path("results")) -> Path:
@@ -158,16 +235,34 @@ def unit_path(stage: str, participant: str, *, results: Path = Path("results")) 
 def plan_units(
     clips: Iterable[Clip], config: dict[str, Any], fingerprints: Fingerprints, *, results: Path = Path("results")
 ) -> list[PlannedUnit]:
-    """Every unit of these clips, as it should be and as it is."""
+    """Every unit of these clips, as it should be and as it is.
+
+    What a unit should read of another one is known only where that one is fresh.
+    """
     groups = by_participant(clips)
     plan = []
+    fresh: dict[str, dict[str, dict[str, Any] | None]] = {participant: {} for participant in groups}
     for stage in STAGES.values():
-        common = common_record(stage, config)
-        for participant, own in groups.items():
-            wanted = unit_record(stage, participant, own, common, fingerprints)
+        named = {participant: own for participant, own in groups.items() if stage.has_unit(own)}
+        common = common_record(stage, config) if named else {}
+        for participant, own in named.items():
+            inputs = clip_inputs(stage, fresh[participant])
+            wanted = unit_record(stage, participant, own, common, fingerprints, inputs)
             path = unit_path(stage.name, participant, results=results)
-            plan.append(PlannedUnit(stage.name, participant, path, wanted, read_unit_attributes(path)))
+            unit = PlannedUnit(stage.name, participant, path, wanted, read_unit_attributes(path))
+            fresh[participant][stage.name] = unit.made if unit.is_fresh else None
+            plan.append(unit)
     return plan
+
+
+def unit_files(clips: Iterable[Clip]) -> dict[str, dict[str, Path]]:
+    """Stage -> participant -> file of all units that these clips have."""
+    groups = by_participant(clips)
+    files = {
+        name: {participant: unit_path(name, participant) for participant, own in groups.items() if stage.has_unit(own)}
+        for name, stage in STAGES.items()
+    }
+    return {name: some for name, some in files.items() if some}
 
 
 def key_path(name: str) -> Path:
@@ -258,20 +353,24 @@ def explain(old: dict[str, Any] | None, new: dict[str, Any], *, names: dict[str,
         if before is None or after is None:
             causes.append(f"clip {clip} was {'added' if before is None else 'removed'}")
         elif before != after:
-            for part in ("content", "start", "end"):
-                if before[part] != after[part]:
-                    name = (names or {}).get(clip, f"clip {clip}")
-                    is_content = part == "content"
-                    change = (
-                        f"of `{name}` changed" if is_content else f"of clip {clip}: {before[part]} -> {after[part]}"
-                    )
-                    causes.append(f"{part} {change}")
+            if before["content"] != after["content"]:
+                causes.append(f"content of `{(names or {}).get(clip, f'clip {clip}')}` changed")
+            elif before.get("inputs") != after.get("inputs") != UNKNOWN:
+                causes.append(f"what other stages give of clip {clip} changed")
+            edges = [part for part in after if part not in ("content", "inputs") and before.get(part) != after[part]]
+            causes += [f"{part} of clip {clip}: {before.get(part)} -> {after[part]}" for part in edges]
+    if UNKNOWN in _inputs(new).values():
+        causes.append("the units that it reads are not fresh")
     causes += [f"setting `{key}`: {a} -> {b}" for key, a, b in differences(old["settings"], new["settings"])]
     causes += [f"code of `{module}` changed" for module, _, _ in differences(old["code"], new["code"], dots=False)]
     causes += [f"library {name}: {a} -> {b}" for name, a, b in differences(old["libraries"], new["libraries"])]
     changed = differences(old.get("models", {}), new.get("models", {}))
     causes += [f"the {model} model changed" for model, _, _ in changed]
     return causes or ([] if digest_of(old) == digest_of(new) else ["its record is spelt otherwise"])
+
+
+def _inputs(record: dict[str, Any]) -> dict[str, Any]:
+    return {clip: own["inputs"] for clip, own in record["clips"].items() if "inputs" in own}
 
 
 def by_participant(clips: Iterable[Clip]) -> dict[str, list[Clip]]:

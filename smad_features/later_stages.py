@@ -121,6 +121,8 @@ class Later:
         }
         if stage in ("list_clips", "pack", "make_folds"):
             record["rows"] = digest_of(sorted([clip.participant, clip.clip, clip.fold] for clip in self.clips))
+        if stage in ("list_clips", "quality", "pack"):  # columns and an array that are there for these clips alone
+            record["stimuli"] = sorted(clip.clip for clip in self.clips if clip.stimulus is not None)
         return record
 
     def made(self, name: str, digest: str) -> str | None:
@@ -205,6 +207,8 @@ def explain_later(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     causes = []
     if old.get("rows") != new.get("rows"):
         causes.append("rows of the table of clips changed")
+    if old.get("stimuli") != new.get("stimuli"):
+        causes.append("which clips name a stimulus changed")
     causes += [f"setting `{key}`: {a} -> {b}" for key, a, b in differences(old["settings"], new["settings"])]
     for part, words in (
         ("contents", "content of `{}` changed"),

@@ -124,7 +124,7 @@ def check_clips(clips: list[Clip], config: dict[str, Any]) -> None:
     table = config["clips"]
     if config["on_bad_clip"] == "fail":
         for clip in clips:
-            for column in ("video", "eye"):
+            for column in ("video", "eye", "stimulus"):
                 path = getattr(clip, column)
                 if path is not None and not path.exists():
                     raise TableError(f"{table}: clip {clip.clip}: column `{column}`: no such file: {path}")

@@ -13,6 +13,7 @@ from smad_features.freshness import read_unit_attributes
 from smad_features.manifest import Clip
 
 MANIFEST_COLUMNS = ("clip", "participant", "status", "reason", "face", "eye")
+_STATE_COLUMNS = {"faces": "face", "eyes": "eye", "gaze_content": "gaze_content"}  # by stage
 FACE_COLUMNS = (
     "face_found", "face_score", "face_size", "face_outside", "face_roll", "face_yaw", "face_pitch",
     "face_sharpness", "face_brightness", "faces", "faces_per_frame", "face_jump", "face_turn", "face_search",
@@ -25,17 +26,24 @@ EYE_COLUMNS = (
     "blinks", "blink_length", "one_eye", "interpolated",
     "gaze_off_stimulus", "gaze_source", "screen_assumed",
 )  # fmt: skip
+# Only where a clip names a stimulus.
+CONTENT_COLUMNS = (
+    "gaze_content", "gaze_content_found", "gaze_content_outside", "stimulus_missed", "stimulus_width",
+    "stimulus_height",
+)  # fmt: skip
 
 
 def list_clips(
-    clips: Sequence[Clip], *, faces: dict[str, Path], eyes: dict[str, Path], on_bad_clip: str, max_failed: float
+    clips: Sequence[Clip], *, units: dict[str, dict[str, Path]], on_bad_clip: str, max_failed: float
 ) -> list[dict[str, Any]]:
     """The manifest: each clip with its status (ok | quarantined), reason, and the state of its modalities.
 
+    ``gaze_content`` and ``fold`` stand in the rows only where a clip of the table names a stimulus or a fold.
+
     Parameters
     ----------
-    faces, eyes
-        The unit file of each participant.
+    units
+        Stage -> participant -> the unit's file.
     on_bad_clip
         quarantine = a failed modality takes the clip out; keep = it stays, flagged; fail = it raises.
     max_failed
@@ -47,18 +55,20 @@ def list_clips(
         A clip failed, under ``fail``; or a library failed too many.
     """
     rows, by_library = [], []
-    units = {p: (_attributes(faces[p]), _attributes(eyes[p])) for p in {clip.participant for clip in clips}}
+    attributes = _read_all(units)
+    nothing = {"state": "missing", "reason": ""}
     for clip in clips:
-        face, eye = (unit["states"][clip.clip] for unit in units[clip.participant])
+        states = _said_of(clip.clip, clip.participant, "states", attributes, nothing=nothing)
         by_library += [
             Failure(stage, clip.clip, state["cause"], state["reason"])
-            for stage, state in (("faces", face), ("eyes", eye))
+            for stage, state in states.items()
             if "cause" in state
         ]
-        reason = "; ".join(state["reason"] for state in (face, eye) if state["state"] == "failed")
+        reason = "; ".join(state["reason"] for state in states.values() if state["state"] == "failed")
         status = "quarantined" if reason and on_bad_clip == "quarantine" else "ok"
-        row = [clip.clip, clip.participant, status, reason, face["state"], eye["state"]]
-        rows.append(dict(zip(MANIFEST_COLUMNS, row, strict=True)) | ({} if clip.fold is None else {"fold": clip.fold}))
+        row = {"clip": clip.clip, "participant": clip.participant, "status": status, "reason": reason}
+        row |= {_STATE_COLUMNS[stage]: state["state"] for stage, state in states.items()}
+        rows.append(row | ({} if clip.fold is None else {"fold": clip.fold}))
     if sentence := too_many(by_library, clips=len(clips), max_failed=max_failed):
         raise ValueError(sentence)
     failed = [f"clip {row['clip']}: {row['reason']}" for row in rows if row["reason"]]
@@ -67,15 +77,16 @@ def list_clips(
     return rows
 
 
-def quality_rows(
-    manifest: Sequence[dict[str, Any]], *, faces: dict[str, Path], eyes: dict[str, Path]
-) -> list[dict[str, Any]]:
+def quality_rows(manifest: Sequence[dict[str, Any]], *, units: dict[str, dict[str, Path]]) -> list[dict[str, Any]]:
     """The quality table: the manifest's rows with what each stage noted; absent = nothing to say."""
-    units = {p: (_attributes(faces[p]), _attributes(eyes[p])) for p in {row["participant"] for row in manifest}}
+    attributes = _read_all(units)
     rows = []
     for row in manifest:
-        face, eye = (unit["quality"][row["clip"]] for unit in units[row["participant"]])
-        rows.append({column: row[column] for column in MANIFEST_COLUMNS} | face | eye)
+        noted = _said_of(row["clip"], row["participant"], "quality", attributes, nothing={})
+        states = {_STATE_COLUMNS[stage]: row.get(_STATE_COLUMNS[stage]) for stage in noted}
+        rows.append({column: row[column] for column in MANIFEST_COLUMNS} | states)
+        for said in noted.values():
+            rows[-1] |= said
     return rows
 
 
@@ -92,6 +103,23 @@ def _cell(value: Any) -> Any:
     if value is None or value != value:  # NaN is the one value that is not equal to itself
         return ""
     return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _read_all(units: dict[str, dict[str, Path]]) -> dict[str, dict[str, dict[str, Any]]]:
+    return {stage: {p: _attributes(path) for p, path in files.items()} for stage, files in units.items()}
+
+
+def _said_of(
+    clip: str,
+    participant: str,
+    part: str,
+    attributes: dict[str, dict[str, dict[str, Any]]],
+    *,
+    nothing: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """What each stage's unit says of a clip; ``nothing`` where the participant has no unit of that stage."""
+    units = {stage: files.get(participant) for stage, files in attributes.items()}
+    return {stage: nothing if unit is None else unit[part][clip] for stage, unit in units.items()}
 
 
 def _attributes(path: Path) -> dict[str, Any]:

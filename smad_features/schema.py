@@ -121,6 +121,12 @@ def eye_arrays(*, steps: int = STEPS, channels: int = len(TOBII_PRO_LAB_39)) -> 
     }
 
 
+def gaze_content_arrays(*, frames: int = FRAMES, size: int = SIZE) -> dict[str, Array]:
+    """The array of the gaze content stage, a clip a row: in caches of clips that name a stimulus."""
+    meaning = "the stimulus around the gaze point at face_time, RGB; its pixel size // 2 holds the point; black = none"
+    return {"gaze_content": Array(("frame", "y", "x", "rgb"), (frames, size, size, 3), "uint8", 0, meaning)}
+
+
 def check_clip(clip: str, arrays: dict[str, np.ndarray], wanted: dict[str, Array]) -> None:
     """Raise ValueError, naming clip and array, unless ``arrays`` are one clip's ``wanted`` arrays."""
     for name, spec in wanted.items():

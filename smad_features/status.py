@@ -58,7 +58,7 @@ def find_status(plan: Sequence[PlannedUnit], later: Later, *, root: Path) -> Sta
     root
         Folder that paths in the causes are relative to: the table's.
     """
-    status = Status({stage: Counter() for stage in STAGES}, {clip.clip: {} for clip in later.clips})
+    status = Status({unit.stage: Counter() for unit in plan}, {clip.clip: {} for clip in later.clips})
     own: dict[str, list[Clip]] = {}
     for clip in later.clips:
         own.setdefault(clip.participant, []).append(clip)

@@ -17,8 +17,16 @@ import numpy as np
 from smad_features import schema
 from smad_features.cache import CacheError, Unit, read_unit, write_unit
 from smad_features.failures import Failure, LibraryFailure, failure_of, reason_of
-from smad_features.fingerprints import NO_SUCH_FILE, Fingerprints, digest_of
-from smad_features.freshness import STAGES, clip_record, common_record, read_unit_attributes
+from smad_features.fingerprints import NO_SUCH_FILE, Fingerprints
+from smad_features.freshness import (
+    STAGES,
+    clip_inputs,
+    clip_record,
+    common_record,
+    planned_digest,
+    read_unit_attributes,
+    unit_path,
+)
 from smad_features.manifest import Clip
 from smad_features.model_files import find_models
 
@@ -117,6 +125,60 @@ def make_eyes(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, ro
     _make("eyes", clips, config, output, specs=specs, make=make, useless=RecordingError, root=root, key=key)
 
 
+def make_gaze_content(
+    clips: Sequence[Clip],
+    config: dict[str, Any],
+    output: Path,
+    *,
+    root: Path,
+    key: str | None,
+    results: Path = Path("results"),
+) -> None:
+    """Write the unit of what one participant looked at to ``output``. The rest as `make_faces`.
+
+    Parameters
+    ----------
+    results
+        The folder of the participant's other two units, which are read.
+
+    Raises
+    ------
+    CacheError
+        One of those is not there, damaged, or lacks a clip.
+    """
+    from smad_features.gaze_content import extract_gaze_content
+    from smad_features.video import VideoError
+
+    settings = config["face"]
+    paths = {stage: unit_path(stage, clips[0].participant, results=results) for stage in ("faces", "eyes")}
+    units = {stage: read_unit(path) for stage, path in paths.items()}
+    for stage, unit in units.items():
+        if lacking := [clip.clip for clip in clips if clip.clip not in unit.clips]:
+            raise CacheError(f"{paths[stage]}: it lacks clip {lacking[0]}; make it again first")
+
+    def make(clip: Clip, source: Path) -> tuple[Arrays, Quality]:
+        rows = {stage: unit.clips.index(clip.clip) for stage, unit in units.items()}
+        quality = units["eyes"].quality[clip.clip]
+        return extract_gaze_content(
+            source,
+            units["faces"].arrays["face_time"][rows["faces"]],
+            units["eyes"].arrays["gaze"][rows["eyes"]],
+            start=clip.start or 0.0,
+            steps=(quality.get("eye_start"), quality.get("eye_end")),
+            offset=config["gaze"]["stimulus_offset"],
+            size=settings["size"],
+            frame_rate=config["video"]["frame_rate"],
+            max_lost=config["video"]["max_lost"],
+        )
+
+    specs = schema.gaze_content_arrays(frames=settings["frames"], size=settings["size"])
+    inputs = clip_inputs(STAGES["gaze_content"], {stage: read_unit_attributes(path) for stage, path in paths.items()})
+    _make(
+        "gaze_content", clips, config, output, specs=specs, make=make, useless=VideoError, root=root, key=key,
+        inputs=inputs,
+    )  # fmt: skip
+
+
 def _span(recording: Any, clip: Clip, settings: dict[str, Any], source: Path) -> tuple[float | None, float | None]:
     """The clip's span in seconds of its video: the table's, else between the events that the settings name."""
     from smad_features.recordings import RecordingError
@@ -147,6 +209,7 @@ def _make(
     useless: type[ValueError],
     root: Path,
     key: str | None,
+    inputs: dict[str, str] | None = None,
 ) -> None:
     stage = STAGES[stage_name]
     common = common_record(stage, config)
@@ -158,7 +221,7 @@ def _make(
     records: dict[str, Any] = {}
     failures: list[Failure] = []
     for row, clip in enumerate(clips):
-        records[clip.clip] = clip_record(stage, clip, read_anew)
+        records[clip.clip] = clip_record(stage, clip, read_anew, inputs)
         if old is not None and old.record["clips"].get(clip.clip) == records[clip.clip]:
             place = old.clips.index(clip.clip)
             made: Arrays | None = {name: old.arrays[name][place] for name in specs}
@@ -174,7 +237,7 @@ def _make(
                     traceback.print_exc()
                 print(f"{stage_name}: {clip.clip}: {failures[-1].message}", file=sys.stderr)
                 continue
-            if clip_record(stage, clip, read_anew) != records[clip.clip]:
+            if clip_record(stage, clip, read_anew, inputs) != records[clip.clip]:
                 raise StaleKeyError(f"clip {clip.clip}: its {stage.file_column} changed while it was read; run again")
             how = states[clip.clip]["reason"] or states[clip.clip]["state"]
         if made is not None:
@@ -185,7 +248,7 @@ def _make(
     if failures:
         raise LibraryFailure(failures)
     record = {"stage": stage.name, "participant": clips[0].participant, **common, "clips": records}
-    if key is not None and digest_of(record) != key:
+    if key is not None and planned_digest(record) != key:
         raise StaleKeyError(
             f"participant {clips[0].participant}: a source, setting or library is not what it was when this run began;"
             " run again"

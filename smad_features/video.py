@@ -9,26 +9,26 @@ from __future__ import annotations
 import errno
 import gc
 import math
-import re
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 
 from smad_features.containers import VideoError, declared_end, explain, opened
-from smad_features.decoding import decode, index_frames
+from smad_features.decoding import Decoded, decode, index_frames
+from smad_features.frame_folders import list_pictures, read_picture
 from smad_features.packets import Index, index_packets
 
-__all__ = ["Frames", "VideoError", "read_frames", "segment_centres"]
+__all__ = ["Frames", "VideoError", "read_frames", "read_pictures", "segment_centres"]
 
 _PLENTY = 1 << 28  # bytes
 _LARGE = 4 << 20  # bytes of a picture
-_IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,56 @@ def read_frames(
         return _read_folder(
             path, count=count, start=start, end=end, frame_rate=frame_rate, max_lost=max_lost, full=check == "full"
         )
+    with _in_plain_words(path):
+        frames = _read_file(path, count=count, start=start, end=end, max_lost=max_lost, full=check == "full")
+    _forget_decoders(frames.pictures)
+    return frames
+
+
+def read_pictures(
+    path: Path, times: Sequence[float], *, frame_rate: float = 25.0, max_lost: float = 0.02
+) -> list[np.ndarray | None]:
+    """The pictures shown at ``times``, (H, W, 3) uint8 RGB, upright, with square pixels; None outside the video.
+
+    Parameters
+    ----------
+    times
+        Seconds since the video's first shown frame, in any order.
+    frame_rate, max_lost
+        As of `read_frames`; the span is the whole video.
+
+    Raises
+    ------
+    VideoError
+        Empty, no video, without frames, damaged or lost where a picture is asked for, or asked for after the end of a
+        video that should last longer.
+    FileNotFoundError
+        As `read_frames`.
+    """
+    if path.is_dir():
+        return _pictures_of_folder(path, times, frame_rate=frame_rate)
+    with _in_plain_words(path), opened(path) as source:
+        index = index_packets(path, *source)
+        try:
+            pictures = _pictures_of_file(path, source, index, times, max_lost=max_lost)
+        except _OtherTimesError:
+            pictures = _pictures_of_file(path, source, index_frames(path), times, max_lost=max_lost)
+    _forget_decoders([picture for picture in pictures if picture is not None])
+    return pictures
+
+
+def segment_centres(start: float, end: float, count: int) -> np.ndarray:
+    """(count,) float64: the centres of ``count`` equal segments of ``start``..``end``."""
+    return start + (np.arange(count) + 0.5) * ((end - start) / count)
+
+
+@contextmanager
+def _in_plain_words(path: Path) -> Iterator[None]:
+    """What FFmpeg finds wrong with a file that is read here becomes a VideoError."""
     if path.stat().st_size == 0:
         raise VideoError("the file is empty (0 bytes)")
     try:
-        frames = _read_file(path, count=count, start=start, end=end, max_lost=max_lost, full=check == "full")
+        yield
     except av.FFmpegError as error:  # never an I/O error: those come from our own open file, as plain OSError
         if isinstance(error, MemoryError):
             bytearray(_PLENTY)  # want of memory raises here, and is not the video's fault
@@ -106,16 +152,13 @@ def read_frames(
         if error.errno != errno.EINVAL:
             raise
         raise VideoError("it points to a place before its own beginning") from error
+
+
+def _forget_decoders(pictures: list[np.ndarray]) -> None:
     # A frame and its side data refer to each other, and one that is left keeps all memory of its decoder: 100 MB for a
     # 4K video, and of a small one not worth the time. They are young: the whole heap is not looked through.
-    if max(picture.nbytes for picture in frames.pictures) > _LARGE:
+    if max((picture.nbytes for picture in pictures), default=0) > _LARGE:
         gc.collect(1)
-    return frames
-
-
-def segment_centres(start: float, end: float, count: int) -> np.ndarray:
-    """(count,) float64: the centres of ``count`` equal segments of ``start``..``end``."""
-    return start + (np.arange(count) + 0.5) * ((end - start) / count)
 
 
 def _read_file(path: Path, *, max_lost: float, **asked: Any) -> Frames:
@@ -139,34 +182,14 @@ def _read_indexed(
     max_lost: float,
     full: bool,
 ) -> Frames:
-    container, stream = source
-    if not index.shown:
-        raise VideoError("it has a video stream without a single frame")
+    _, stream = source
+    length, declared = _lengths(path, source, index)
     tick, first = float(stream.time_base), index.shown[0]
-    length, declared = (index.end - first) * tick, declared_end(path, container, stream)
-    # Where packets fill the declared time nothing is missing, whatever offset the header adds (fragments of an MP4).
-    filled = "mp4" in container.format.name and stream.duration is not None and index.extent >= stream.duration
-    origin = stream.start_time if index.is_assumed and stream.start_time is not None else first
-    declared = length if declared is None or filled else declared - max(0.0, origin * tick)
     begin, stop, wanted_stop = _span(start, end, length, declared=declared, max_lost=max_lost)
-    times = [(shown - first) * tick for shown in index.shown]
-    # A hair later: a centre on a frame's very start is that frame's, however it was rounded.
-    asked = segment_centres(begin, stop, count) + tick / 1000
-    wanted = [index.shown[bisect_right(times, t) - 1] for t in asked]
-    for time, shown in zip(asked, wanted, strict=True):
-        _refuse_gap(index, time, shown, first=first, tick=tick)
-
+    wanted = _shown_at(segment_centres(begin, stop, count), index, tick=tick)
     span = (first + round(begin / tick), first + round(stop / tick))
     within = [s for s in index.shown[max(0, bisect_right(index.shown, span[0]) - 1) :] if s < span[1]]
-    decoded = decode(path, source, index, sorted(set(wanted)), everything=within if full else [])
-    missing = [shown for shown in wanted if shown not in decoded.pictures]
-    if missing and index.is_assumed and not decoded.errors:
-        raise _OtherTimesError
-    if missing:
-        raise VideoError(
-            f"the frame at {(missing[0] - first) * tick:.3f} s cannot be decoded"
-            f" ({len(set(missing))} of {len(set(wanted))} asked frames, {len(decoded.errors)} decode errors)"
-        )
+    decoded = _decode_all(path, source, index, wanted, everything=within if full else [])
     bad = set(within) - decoded.good if full else decoded.errors
     gaps = [(max(a, span[0]), min(b, span[1])) for a, b in index.gaps if a < span[1] and b > span[0]]
     lost = (index.steps_within(bad, *span) + sum(b - a for a, b in gaps)) * tick + wanted_stop - stop
@@ -195,6 +218,67 @@ def _read_indexed(
     }
     seconds = np.array([(shown - first) * tick - begin for shown in wanted])
     return Frames([decoded.pictures[shown] for shown in wanted], seconds, facts)
+
+
+def _pictures_of_file(
+    path: Path, source: tuple[Any, Any], index: Index, times: Sequence[float], *, max_lost: float
+) -> list[np.ndarray | None]:
+    length, declared = _lengths(path, source, index)
+    tick = float(source[1].time_base)
+    if declared - length > max_lost * declared:
+        for time in times:
+            if length <= time < declared:
+                raise VideoError(
+                    f"the frame at {time:.3f} s is lost: the header declares {declared:.3f} s, but the video ends at"
+                    f" {length:.3f} s"
+                )
+    within = [i for i, time in enumerate(times) if -tick / 1000 <= time < length - tick / 1000]
+    wanted = _shown_at(np.array([times[i] for i in within]), index, tick=tick)
+    decoded = _decode_all(path, source, index, wanted, everything=[])
+    shown = dict(zip(within, wanted, strict=True))
+    return [decoded.pictures[shown[i]] if i in shown else None for i in range(len(times))]
+
+
+def _lengths(path: Path, source: tuple[Any, Any], index: Index) -> tuple[float, float]:
+    """How many seconds a video really lasts, and how many it should."""
+    if not index.shown:
+        raise VideoError("it has a video stream without a single frame")
+    container, stream = source
+    tick, first = float(stream.time_base), index.shown[0]
+    length, declared = (index.end - first) * tick, declared_end(path, container, stream)
+    # Where packets fill the declared time nothing is missing, whatever offset the header adds (fragments of an MP4).
+    filled = "mp4" in container.format.name and stream.duration is not None and index.extent >= stream.duration
+    origin = stream.start_time if index.is_assumed and stream.start_time is not None else first
+    return length, length if declared is None or filled else declared - max(0.0, origin * tick)
+
+
+def _shown_at(times: np.ndarray, index: Index, *, tick: float) -> list[int]:
+    """Which frame is shown at each of ``times``, seconds since the first one, by when it begins to be shown."""
+    first = index.shown[0]
+    begins = [(shown - first) * tick for shown in index.shown]
+    asked = times + tick / 1000  # a hair later: a time at a frame's very start is that frame's, however it was rounded
+    wanted = [index.shown[bisect_right(begins, time) - 1] for time in asked]
+    for time, shown in zip(asked, wanted, strict=True):
+        _refuse_gap(index, time, shown, first=first, tick=tick)
+    return wanted
+
+
+def _decode_all(
+    path: Path, source: tuple[Any, Any], index: Index, wanted: list[int], *, everything: list[int]
+) -> Decoded:
+    """What decoding gave, with a picture of each of the ``wanted`` frames."""
+    if not wanted:
+        return Decoded()
+    decoded = decode(path, source, index, sorted(set(wanted)), everything=everything)
+    missing = [shown for shown in wanted if shown not in decoded.pictures]
+    if missing and index.is_assumed and not decoded.errors:
+        raise _OtherTimesError
+    if missing:
+        raise VideoError(
+            f"the frame at {(missing[0] - index.shown[0]) * float(source[1].time_base):.3f} s cannot be decoded"
+            f" ({len(set(missing))} of {len(set(wanted))} asked frames, {len(decoded.errors)} decode errors)"
+        )
+    return decoded
 
 
 def _span(
@@ -236,17 +320,14 @@ def _read_folder(
     full: bool,
 ) -> Frames:
     """A folder of images, in the natural order of the number in their names, ``frame_rate`` pictures a second."""
-    files = [f for f in folder.iterdir() if f.suffix.lower() in _IMAGE_ENDINGS and not f.name.startswith(".")]
-    if not files:
-        raise VideoError(f"the folder holds no pictures; looked for {', '.join(sorted(_IMAGE_ENDINGS))}")
-    files.sort(key=lambda file: _natural_order(file.name))
+    files = list_pictures(folder)
     begin, stop, wanted_stop = _span(start, end, len(files) / frame_rate, max_lost=max_lost)
     numbers = [min(len(files) - 1, int(t * frame_rate + 1e-6)) for t in segment_centres(begin, stop, count)]
     within = range(int(begin * frame_rate + 1e-6), min(len(files), math.ceil(stop * frame_rate - 1e-6)))
     pictures: dict[int, np.ndarray] = {}
     first: np.ndarray | None = None
     for n in sorted(set(within if full else numbers) | set(numbers)):
-        picture = _read_picture(files[n])
+        picture = read_picture(files[n])
         if first is None:
             first, first_name = picture, files[n].name
         elif picture.shape != first.shape:
@@ -276,15 +357,8 @@ def _read_folder(
     return Frames([pictures[n] for n in numbers], np.array(numbers) / frame_rate - begin, facts)
 
 
-def _natural_order(name: str) -> tuple[list[str | int], str]:
-    """What sorts `2.jpg` before `10.jpg`, and `01.jpg` and `1.jpg` always the same way."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
-
-
-def _read_picture(file: Path) -> np.ndarray:
-    """One image as RGB. Read as bytes first: an I/O error must not look like a damaged picture."""
-    data = np.frombuffer(file.read_bytes(), np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
-    if picture is None:
-        raise VideoError(f"the picture {file.name} cannot be decoded ({data.size} bytes)")
-    return picture
+def _pictures_of_folder(folder: Path, times: Sequence[float], *, frame_rate: float) -> list[np.ndarray | None]:
+    files = list_pictures(folder)
+    numbers = [math.floor(time * frame_rate + 1e-6) for time in times]
+    read = {n: read_picture(files[n]) for n in sorted(set(numbers)) if 0 <= n < len(files)}
+    return [read.get(n) for n in numbers]

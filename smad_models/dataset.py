@@ -155,6 +155,8 @@ def open_cache(path: Path) -> Cache:
     frames, size = stores["face"].shape[1:3]
     steps = stores["eye"].shape[1]
     specs = schema.face_arrays(frames=frames, size=size) | schema.eye_arrays(steps=steps, channels=len(channels))
+    if "gaze_content" in stores:  # only of clips that name a stimulus
+        specs |= schema.gaze_content_arrays(frames=frames, size=size)
     _check_arrays(path, stores, specs, len(clips))
     return Cache(
         store, attributes, clips, participants, channels, attributes["digest"], frames, size, steps, specs, stores

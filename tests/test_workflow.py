@@ -50,7 +50,7 @@ def edit(table: Path, clip: str, column: str, value: str) -> None:
 
 def test_the_cache_is_as_the_contract_says(done: Path) -> None:
     cache = xarray.open_zarr(done / "results/cache.zarr", consolidated=False)
-    wanted = schema.face_arrays() | schema.eye_arrays()
+    wanted = schema.face_arrays() | schema.eye_arrays() | schema.gaze_content_arrays()
     assert set(cache.data_vars) == set(wanted)
     for name, spec in wanted.items():
         assert cache[name].dims == ("clip", *spec.dims), name
@@ -60,7 +60,8 @@ def test_the_cache_is_as_the_contract_says(done: Path) -> None:
     assert cache.attrs["version"] == 1
     assert cache.attrs["clips"] == sorted(cache.attrs["clips"])
     assert [channel["name"] for channel in cache.attrs["channels"]] == [c.name for c in schema.TOBII_PRO_LAB_39]
-    assert set(cache.attrs["provenance"]) == {f"{stage}/P0{i}" for stage in ("faces", "eyes") for i in range(1, 5)}
+    stages = ("faces", "eyes", "gaze_content")
+    assert set(cache.attrs["provenance"]) == {f"{stage}/P0{i}" for stage in stages for i in range(1, 5)}
 
 
 def test_the_cache_holds_faces_and_gaze(done: Path) -> None:
@@ -78,7 +79,7 @@ def test_every_file_of_the_contract_is_there(done: Path) -> None:
     summary = json.loads((results / "cache.json").read_text())
     assert (results / "cache.zarr").resolve().name == f"cache-{summary['digest']}.zarr"
     manifest = pd.read_csv(results / "clips.tsv", sep="\t", keep_default_na=False)
-    assert list(manifest.columns) == ["clip", "participant", "status", "reason", "face", "eye"]
+    assert list(manifest.columns) == ["clip", "participant", "status", "reason", "face", "eye", "gaze_content"]
     assert set(manifest.status) == {"ok"}
     assert len(pd.read_csv(results / "quality.tsv", sep="\t")) == 12
     folds = pd.read_csv(results / "folds.tsv", sep="\t")
@@ -119,7 +120,7 @@ def test_a_dry_run_writes_nothing_and_plans_what_a_new_recording_makes_stale(don
     before = snapshot(folder)
     plan = run_workflow(folder, "features", "-n")
     assert snapshot(folder) == before
-    assert plan.jobs == Counter(resample_eyes=1, list_clips=1, quality=1, pack=1)
+    assert plan.jobs == Counter(resample_eyes=1, extract_gaze_content=1, list_clips=1, quality=1, pack=1)
 
     status = run_features(folder, "status", "--why", "--configfile", "config.yaml")
     assert status.returncode == 1
@@ -147,7 +148,7 @@ def test_an_eye_setting_touches_no_video(done: Path, tmp_path: Path) -> None:
     folder = copy(done, tmp_path)
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"eye": {"max_gap": 0.05}}))
     jobs = run_workflow(folder, "features", "-n").jobs
-    assert jobs == Counter(resample_eyes=4, list_clips=1, quality=1, pack=1)
+    assert jobs == Counter(resample_eyes=4, extract_gaze_content=4, list_clips=1, quality=1, pack=1)
 
 
 def test_a_unit_restored_from_a_backup_is_made_again(done: Path, tmp_path: Path) -> None:
@@ -172,7 +173,8 @@ def test_a_lost_or_damaged_unit_is_made_again(done: Path, tmp_path: Path) -> Non
     assert run_features(folder, "status", "--configfile", "config.yaml").returncode == 1
     run = run_workflow(folder, "features")
     assert run.returncode == 0, run.output
-    assert run.jobs == Counter(extract_faces=1, resample_eyes=1, list_clips=1, quality=1, pack=1)
+    units = Counter(extract_faces=1, resample_eyes=1, extract_gaze_content=2)
+    assert run.jobs == units + Counter(list_clips=1, quality=1, pack=1)
     assert features_are_fresh(folder)
 
 
@@ -261,7 +263,7 @@ def test_a_second_run_beside_the_first_is_refused_by_name(done: Path, tmp_path: 
 def features_are_fresh(folder: Path) -> bool:
     """All up to the cache, as `status` sees it."""
     status = json.loads(run_features(folder, "status", "--json", "--configfile", "config.yaml").stdout)
-    features = ("faces", "eyes", "list_clips", "quality", "pack")
+    features = ("faces", "eyes", "gaze_content", "list_clips", "quality", "pack")
     return {state for stage in features for state in status["stages"][stage]} == {"fresh"}
 
 
@@ -302,7 +304,7 @@ def put_back_a_checkpoint(folder: Path) -> None:
     made.write_bytes(content.replace(digest.encode(), digest[::-1].encode()))  # as one of another cache
 
 
-RULES = {"faces": "extract_faces", "eyes": "resample_eyes"}
+RULES = {"faces": "extract_faces", "eyes": "resample_eyes", "gaze_content": "extract_gaze_content"}
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,6 @@ except (BlockingIOError, model_files.ModelFileError) as error:
 # Each job holds this lock as one of many. What a run that was killed left at work would else write into the next one.
 shell.prefix(f"exec 9>> {SMAD}/jobs.lock; if command -v flock > /dev/null; then flock -s 9; fi; ")
 
-PARTICIPANTS = sorted({clip.participant for clip in CLIPS})
 LATER = later_stages.Later(CLIPS, CONFIG, FINGERPRINTS)
 FOLDS, TRAINS = LATER.folds, LATER.trains
 CHECKPOINTS = "results/checkpoints" if TRAINS else CONFIG["checkpoints"]
@@ -90,7 +89,7 @@ def key(name, digest, made=None):
 
 def all_units(wildcards):
     """Every unit. A target names them all, so that one that is lost is made again."""
-    return expand("results/{stage}/{participant}.zarr.zip", stage=["faces", "eyes"], participant=PARTICIPANTS)
+    return [str(path) for files in freshness.unit_files(CLIPS).values() for path in files.values()]
 
 
 def unit_key(stage):

@@ -1,4 +1,4 @@
-# clips.tsv -> faces and eyes (a job a participant each) -> manifest, quality, packed cache.
+# clips.tsv -> faces and eyes (a job a participant each) -> gaze content -> manifest, quality, packed cache.
 
 
 rule extract_faces:
@@ -32,6 +32,27 @@ rule resample_eyes:
         settings=SETTINGS,
     shell:
         "smad-features eyes --configfile {params.settings} --key {input} --threads {threads}"
+        " --output {output} -- {wildcards.participant} > {log} 2>&1"
+
+
+# Of participants with a clip that names a stimulus. What it reads of the other units' contents no key can say before
+# they are made: they are inputs, and the job keeps what they leave alone.
+rule extract_gaze_content:
+    input:
+        key=unit_key("gaze_content"),
+        faces="results/faces/{participant}.zarr.zip",
+        eyes="results/eyes/{participant}.zarr.zip",
+    output:
+        update("results/gaze_content/{participant}.zarr.zip"),
+    log:
+        "logs/extract_gaze_content/{participant}.log",
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        settings=SETTINGS,
+    shell:
+        "smad-features gaze-content --configfile {params.settings} --key {input.key} --threads {threads}"
         " --output {output} -- {wildcards.participant} > {log} 2>&1"
 
 
