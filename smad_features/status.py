@@ -113,15 +113,20 @@ def _look_at_file(name: str, file: Path, later: Later, waiting: set[Path]) -> tu
         wanted = later.record(name)
     except TableError as error:
         return "stale", [str(error)]
-    key = key_path(name)
-    if not key.exists() or key.read_text().split()[:1] != [digest_of(wanted)]:
-        return "stale", explain_later(read_json(key.with_suffix(".json")), wanted)
-    made = later.made(name, digest_of(wanted))
-    if made not in (None, digest_of(wanted)):
-        return "stale", ["`results/cache.zarr` is not there" if made == "lost" else "it is another than was made last"]
+    key, digest = key_path(name), digest_of(wanted)
     notes = read_json(Path(".snakemake/metadata") / base64.b64encode(os.fsencode(file)).decode())
+    checksums = notes.get("input_checksums", {})
+    if key.exists():
+        is_same = key.read_text().split()[:1] == [digest]
+    else:  # lost, and written anew by the next run: as Snakemake will see it
+        is_same = checksums.get(str(key)) == f"sha256:{hashlib.sha256(f'{digest}\n'.encode()).hexdigest()}"
+    if not is_same:
+        return "stale", explain_later(read_json(key.with_suffix(".json")), wanted)
+    made = later.made(name, digest)
+    if made not in (None, digest):
+        return "stale", ["`results/cache.zarr` is not there" if made == "lost" else "it is another than was made last"]
     inputs = [Path(path) for path in notes.get("input", [])]
-    changed = [path for path in [key, *inputs] if _is_changed(path, file, notes.get("input_checksums", {}))]
+    changed = [path for path in [key, *inputs] if _is_changed(path, file, checksums)]
     if notes.get("incomplete"):
         return "stale", ["its job did not end"]
     if changed:

@@ -281,7 +281,8 @@ def change_training(folder: Path) -> None:
 
 def remove_clip(folder: Path) -> None:
     table = folder / "data/clips.tsv"
-    table.write_text("".join(row for row in table.open() if not row.startswith("P04_C2\t")))
+    rows = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(row for row in rows if not row.startswith("P04_C2\t")))
 
 
 def lose_report(folder: Path) -> None:
