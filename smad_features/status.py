@@ -119,7 +119,8 @@ def _look_at_file(name: str, file: Path, later: Later, waiting: set[Path]) -> tu
     if key.exists():
         is_same = key.read_text().split()[:1] == [digest]
     else:  # lost, and written anew by the next run: as Snakemake will see it
-        is_same = checksums.get(str(key)) == f"sha256:{hashlib.sha256(f'{digest}\n'.encode()).hexdigest()}"
+        text = f"{digest}\n".encode()
+        is_same = checksums.get(str(key)) == f"sha256:{hashlib.sha256(text).hexdigest()}"
     if not is_same:
         return "stale", explain_later(read_json(key.with_suffix(".json")), wanted)
     made = later.made(name, digest)
