@@ -297,10 +297,14 @@ def _quality(options: argparse.Namespace) -> None:
         quality_rows,
         write_table,
     )
+    from smad_features.quality_parts import CHANNEL_COLUMNS, PARTICIPANT_COLUMNS, channel_rows, participant_rows
 
     _, clips = _read(options)
     units = unit_files(clips)
     rows = quality_rows(_manifest(), units=units)
+    folder = options.output.parent
+    write_table(folder / "quality_participants.tsv", participant_rows(rows), PARTICIPANT_COLUMNS)
+    write_table(folder / "quality_channels.tsv", channel_rows(rows), CHANNEL_COLUMNS)
     optional = CONTENT_COLUMNS if "gaze_content" in units else ()
     write_table(options.output, rows, (*MANIFEST_COLUMNS, *FACE_COLUMNS, *EYE_COLUMNS, *optional))
 

@@ -84,12 +84,18 @@ def _with_defaults(values: dict[str, Any], schema: dict[str, Any], *, source: st
         if "properties" in sub:
             complete[key] = _with_defaults(value, sub, source=source, prefix=f"{key}.")
         elif sub.get("type") == "number":
-            # No bound refuses what cannot be compared, and no JSON can carry it to the jobs.
-            if not math.isfinite(value):
-                raise ConfigError(f"{source}: `{prefix}{key}`: {value} is not a finite number")
-            complete[key] = float(value)
+            complete[key] = _finite(value, f"{source}: `{prefix}{key}`")
+        elif sub.get("items", {}).get("type") == "number" and value is not None:
+            complete[key] = [_finite(item, f"{source}: `{prefix}{key}`") for item in value]
         elif sub.get("items", {}).get("type") == "integer":
             complete[key] = [int(item) for item in value]
         else:
             complete[key] = int(value) if sub.get("type") == "integer" else value
     return complete
+
+
+def _finite(value: float, where: str) -> float:
+    # No bound refuses what cannot be compared, and no JSON can carry it to the jobs.
+    if not math.isfinite(value):
+        raise ConfigError(f"{where}: {value} is not a finite number")
+    return float(value)

@@ -96,6 +96,7 @@ STAGES = {
             *(f"smad_features.recordings.{name}" for name in RECORDING_MODULES),
             "smad_features.cleaning",
             "smad_features.eyes",
+            "smad_features.resampling",
             "smad_features.schema",
             "smad_features.units",
         ),

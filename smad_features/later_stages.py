@@ -29,12 +29,17 @@ class LaterStage:
     output: str  # under the results; with {task} and {fold} where it has a file for each
     modules: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()  # what its job writes besides
 
 
 # By the names of the rules, in the order of the workflow.
 LATER_STAGES = {
     "list_clips": LaterStage("clips.tsv", ("smad_features.quality",)),
-    "quality": LaterStage("quality.tsv", ("smad_features.quality",)),
+    "quality": LaterStage(
+        "quality.tsv",
+        ("smad_features.quality", "smad_features.quality_parts"),
+        beside=("quality_participants.tsv", "quality_channels.tsv"),
+    ),
     "pack": LaterStage("cache.json"),
     "make_folds": LaterStage("folds.tsv", ("smad_models.folds",)),
     "embed_faces": LaterStage(
@@ -54,7 +59,7 @@ LATER_STAGES = {
         ("scikit-learn", "scipy"),
     ),
     "tabulate_scores": LaterStage("scores.tsv", ("smad_models.score",)),
-    "report": LaterStage("report.html", ("smad_models.report", "smad_models.charts")),
+    "report": LaterStage("report.html", ("smad_models.report", "smad_models.report_quality", "smad_models.charts")),
 }
 
 

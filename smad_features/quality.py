@@ -23,8 +23,9 @@ FACE_COLUMNS = (
 EYE_COLUMNS = (
     "eye_tracker", "eye_rate", "eye_declared_rate", "eye_lost", "impossible_pupils", "impossible_gaze", "blink_edges",
     "eye_observed", "gaze_observed", "eye_start", "eye_end", "eye_cover", "eye_short", "eye_longest_gap",
+    "lost_gaze", "lost_media", "lost_direction", "lost_pupil", "lost_position", "lost_movement",
     "blinks", "blink_length", "one_eye", "interpolated",
-    "gaze_off_stimulus", "gaze_source", "screen_assumed",
+    "gaze_off_stimulus", "gaze_source", "stimulus_area", "screen_assumed",
 )  # fmt: skip
 # Only where a clip names a stimulus.
 CONTENT_COLUMNS = (

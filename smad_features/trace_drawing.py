@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from smad_features import schema
-from smad_features.eyes import CONTIGUOUS
 from smad_features.face_drawing import fixed
 from smad_features.page import PAPER
+from smad_features.resampling import CONTIGUOUS
 from smad_features.traces import Trace
 
 # RGB, as all colours here

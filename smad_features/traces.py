@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from smad_features import schema
-from smad_features.eyes import CONTIGUOUS, LONGEST_PERIOD
+from smad_features.eyes import LONGEST_PERIOD, gaze_on_stimulus
 from smad_features.recordings import Recording
+from smad_features.resampling import CONTIGUOUS
 
-MEDIA = ("Gaze point X (MCSnorm)", "Gaze point Y (MCSnorm)")
-DISPLAY = ("Gaze point X", "Gaze point Y")
 PUPILS = ("Pupil diameter left", "Pupil diameter right")
 DISTANCES = ("Eye position left Z (DACSmm)", "Eye position right Z (DACSmm)")
 MOVEMENT = "Eye movement type"
@@ -107,9 +105,18 @@ def traces_of(
 
     traces = []
     kind: Kind
-    gaze = None if recording is None else _gaze(recording, quality["gaze_source"], settings)
+    gaze = None
+    if recording is not None:
+        shift = settings["offset"] + start  # recording time = seconds from the clip's start + shift
+        gaze, _, _ = gaze_on_stimulus(
+            recording,
+            slice(None),
+            span=(edges[0] + shift, edges[-1] + shift),
+            screen=tuple(settings["screen"]),
+            stimulus_area=settings["stimulus_area"],
+        )
     for axis, (name, unit) in enumerate((("gaze x", "of the width"), ("gaze y", "of the height"))):
-        samples, kind = nothing.samples if gaze is None else gaze[:, axis], "gaze down" if axis else "gaze"
+        samples, kind = nothing.samples if gaze is None else gaze[axis], "gaze down" if axis else "gaze"
         traces.append(
             replace(nothing, name=name, unit=unit, kind=kind, samples=samples, steps=arrays["gaze"][:, axis],
                     observed=arrays["gaze_observed"])
@@ -177,13 +184,3 @@ def _lost(trace: Trace, max_gap: float) -> list[Span]:
         Span(float(edges[step]), float(edges[step + 1]), bool(np.isfinite(trace.steps[step])))
         for step in np.flatnonzero(empty)
     ]
-
-
-def _gaze(recording: Recording, source: str, settings: dict[str, Any]) -> np.ndarray:
-    """(N, 2): what the cached gaze was made from, as fractions; missing where one of its axes is."""
-    nothing = np.full(len(recording.time), np.nan)
-    names: Sequence[str] = MEDIA if source == "media" else DISPLAY
-    pair = np.stack([recording.channels.get(name, nothing) for name in names], axis=1)
-    if source != "media":
-        pair = pair / np.array(recording.screen or settings["screen"], dtype=np.float64)
-    return np.where(np.isnan(pair).any(axis=1, keepdims=True), np.nan, pair)

@@ -109,6 +109,7 @@ def make_eyes(clips: Sequence[Clip], config: dict[str, Any], output: Path, *, ro
             method=settings["method"],
             max_gap=settings["max_gap"],
             screen=tuple(settings["screen"]),
+            stimulus_area=settings["stimulus_area"],
             seed=settings["seed"] + zlib.crc32(clip.clip.encode()),
         )
         if not resampled["quality"]["eye_cover"] > 0:

@@ -180,6 +180,7 @@ def _report(options: argparse.Namespace) -> None:
         labels=options.labels,
         manifest=options.results / "clips.tsv",
         quality=options.results / "quality.tsv",
+        participants=options.results / "quality_participants.tsv",
         cache_json=options.results / "cache.json",
         cache=options.results / "cache.zarr",
         output=options.output,

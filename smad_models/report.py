@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from smad_models import charts
 from smad_models.folds import read_table
+from smad_models.report_quality import FEWEST_OF_TENTHS, histograms, spread
 from smad_models.score import HEADLINES, read_notes, show
 
 RANGES = {"valence": (-1.0, 1.0), "arousal": (-1.0, 1.0), "intensity": (0.0, 3.0)}
@@ -36,15 +37,6 @@ METRICS = {
 FEWEST = 3  # clips behind a mean: fewer would show a single clip's values
 SHEET = 24  # faces on the contact sheet
 
-# Of quality.tsv: column, title, unit, bin edges (None: from 0 to the largest value), and below what it is doubtful.
-QUALITY: tuple[tuple[str, str, str, np.ndarray | None, float | None], ...] = (
-    ("face_found", "Frames in which a face was found", "fraction of a clip's frames", (np.arange(10) - 0.5) / 8, 0.5),
-    ("face_score", "How sure the face detector was", "mean score of a clip", np.linspace(0, 1, 11), 0.5),
-    ("face_size", "How large the face is", "pixels between the eyes", None, None),
-    ("eye_observed", "Eye samples found", "fraction of a clip", np.linspace(0, 1, 11), 0.5),
-    ("gaze_observed", "Gaze samples found", "fraction of a clip", np.linspace(0, 1, 11), 0.5),
-    ("eye_longest_gap", "Longest gap in the eye recording", "seconds", None, None),
-)
 LIBRARIES = ("smad", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "tensorstore", "safetensors")
 
 
@@ -60,6 +52,7 @@ def write_report(
     labels: Path | None,
     manifest: Path,
     quality: Path,
+    participants: Path,
     cache_json: Path,
     cache: Path | None,
     output: Path,
@@ -76,7 +69,7 @@ def write_report(
     ----------
     scores, predictions
         The tasks' JSON files and Parquet tables; without labels scores are not read.
-    labels, manifest, quality, cache_json
+    labels, manifest, quality, participants, cache_json
         As named in the results; `labels` None where nothing is to be compared.
     cache
         The packed cache; read only when faces are shown.
@@ -131,7 +124,9 @@ def write_report(
         plane=_plane(predicted, truth),
         unscored=_unscored(predicted, {one["task"] for one in results if one["clips"]["scored"]}),
         fewest=FEWEST,
-        quality=_quality(measured),
+        fewest_of_tenths=FEWEST_OF_TENTHS,
+        quality=histograms(measured),
+        spread=spread(read_table(participants, needed=("participant",)), name_them=show_clips),
         quarantined=_quarantined(clips),
         doubtful=_doubtful(measured),
         singles=_singles(predicted, truth) if show_clips else None,
@@ -268,26 +263,6 @@ def _unscored(predicted: Mapping[str, Sequence[Mapping[str, Any]]], scored: set[
             chart = charts.histogram(values, edges=np.linspace(low, high, 13), label=label, unit=f"predicted {task}")
             shown.append((task, len(rows), chart))
     return shown
-
-
-def _quality(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """A histogram and what to read from it, for each measure that any clip has."""
-    panels = []
-    for column, title, unit, edges, doubtful in QUALITY:
-        numbers = np.array([float(row[column]) for row in rows if row.get(column)], dtype=float)
-        values = numbers[np.isfinite(numbers)]
-        if not len(values):
-            continue
-        bins = np.linspace(0, max(float(values.max()) * 1.001, 1e-3), 13) if edges is None else edges
-        notes = [f"median {np.median(values):.3g}"]
-        if doubtful is not None:
-            notes.append(f"{int((values < doubtful).sum())} of {len(values)} clips below {doubtful:g}")
-        if len(values) < len(rows):
-            notes.append(f"{len(rows) - len(values)} without a value")
-        note = "; ".join(notes)
-        chart = charts.histogram(values, edges=bins, label=f"{title}, {unit}: {note}", unit=unit)
-        panels.append({"title": title, "note": note, "chart": chart})
-    return panels
 
 
 def _quarantined(clips: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:

@@ -18,6 +18,7 @@ from smad_features.config import ConfigError, complete_config, load_config, load
 from smad_features.fingerprints import canonical
 from smad_features.freshness import STAGES, common_record
 from smad_features.quality import CONTENT_COLUMNS, EYE_COLUMNS, FACE_COLUMNS, MANIFEST_COLUMNS
+from smad_features.quality_parts import PARTICIPANT_COLUMNS
 
 README = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
 SCHEMA = load_schema("config")
@@ -80,6 +81,8 @@ KEYS = table_under("Keys")
         ({"face": {"frames": 0}}, r"`face\.frames`: 0 is less than the minimum of 1"),
         ({"face": {"frames": 8.5}}, r"`face\.frames`: 8\.5 is not of type 'integer'"),
         ({"face": None}, r"`face`: None is not of type 'object'"),
+        ({"eye": {"stimulus_area": [0, 0, 0, 540]}}, r"`eye\.stimulus_area\.2`: 0 is less than or equal to"),
+        ({"eye": {"stimulus_area": [0, 0, 9, float("inf")]}}, r"`eye\.stimulus_area`: inf is not a finite number"),
         ({"eye": {"screen": [1920]}}, r"`eye\.screen`: \[1920\] is too short"),
         ({"on_bad_clip": "drop"}, r"`on_bad_clip`: 'drop' is not one of \['quarantine', 'keep', 'fail'\]"),
         ({"emotions": ["joy", "joy"]}, r"`emotions`: \['joy', 'joy'\] has non-unique elements"),
@@ -148,6 +151,8 @@ def test_the_spelling_of_a_number_is_not_part_of_a_configuration() -> None:
     one = complete_config({"face": {"margin": 0, "frames": 8.0}, "video": {"frame_rate": 30}, "train": {"epochs": 5.0}})
     two = complete_config({"face": {"margin": 0.0, "frames": 8}, "video": {"frame_rate": 30.0}, "train": {"epochs": 5}})
     assert canonical(one) == canonical(two)
+    area = [complete_config({"eye": {"stimulus_area": place}}) for place in ([0, 0, 960, 540], [0.0, 0.0, 960.0, 540])]
+    assert canonical(area[0]) == canonical(area[1])
     assert isinstance(one["face"]["frames"], int)
 
 
@@ -210,7 +215,7 @@ def test_the_readme_says_default_and_limits_as_the_schema_does(key: str) -> None
         "minimum",
         "exclusiveMinimum",
         "maximum",
-        *(() if "enum" in rule or key == "eye.screen" else ("minItems",)),
+        *(() if "enum" in rule or key in ("eye.screen", "eye.stimulus_area") else ("minItems",)),
     )
     limits = [rule[word] for word in words if word in rule]
     assert [float(number) for number in re.findall(r"\d+(?:\.\d+)?", re.sub("`.*?`|two", "", allowed))] == limits
@@ -234,6 +239,8 @@ def another(key: str) -> Any:
         return not default
     if isinstance(default, int | float):
         return min(default + 1, rule.get("maximum", default + 1))
+    if "array" in rule["type"]:
+        return [0, 0, 960, 540]
     return {"time": "t"} if "object" in rule["type"] else "other"
 
 
@@ -275,8 +282,12 @@ def test_the_configuration_that_ships_shows_the_defaults() -> None:
 def test_every_column_of_the_quality_table_is_explained() -> None:
     text = (ROOT / "config/README.md").read_text(encoding="utf-8")
     section = text.split("## What quality.tsv says")[1].split("\n## ")[0]
-    explained = [
-        name for row in re.findall(r"^\| (`.*?) \|", section, flags=re.M) for name in re.findall(r"`(\w+)`", row)
-    ]
-    assert explained.count("clip") == 1
-    assert sorted(explained) == sorted({*MANIFEST_COLUMNS, *FACE_COLUMNS, *EYE_COLUMNS, *CONTENT_COLUMNS})
+    of_clips, of_participants = section.split("`results/quality_participants.tsv`")
+    for part, columns in (
+        (of_clips, (*MANIFEST_COLUMNS, *FACE_COLUMNS, *EYE_COLUMNS, *CONTENT_COLUMNS)),
+        (of_participants, PARTICIPANT_COLUMNS),
+    ):
+        rows = re.findall(r"^\| (`.*?) \|", part, flags=re.M)
+        explained = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+        assert sorted(explained) == sorted({*columns})
+        assert len(explained) == len({*explained})

@@ -66,6 +66,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines["clips"] += f"{clip}\t{participant}\t{status}\t{bad.get(clip, '')}\tok\tmissing\n"
         lines["quality"] += f"{clip}\t{status}\t{rng.integers(0, 9) / 8}\t{'' if clip in bad else '0.9'}\tx\n"
         lines["labels"] += "\t".join(map(str, (clip, *labels[clip]))) + "\n"
+    lines["quality_participants"] = "participant\tface_found\tgaze_observed\teye_longest_gap\n"
+    lines["quality_participants"] += "".join(
+        f"Q{number:03d}\t{0.9 if number else ''}\t{number / 10}\t{number}\n" for number in range(11)
+    )
     for name, text in lines.items():
         (folder / f"{name}.tsv").write_text(text, encoding="utf-8")
     (folder / "cache.json").write_text(json.dumps({"digest": "d1ge57", "version": 1}), encoding="utf-8")
@@ -98,6 +102,7 @@ def write(results: Path, output: Path, **changes: Any) -> str:
         "labels": results / "labels.tsv",
         "manifest": results / "clips.tsv",
         "quality": results / "quality.tsv",
+        "participants": results / "quality_participants.tsv",
         "cache_json": results / "cache.json",
         "cache": None,
         "output": output,
@@ -156,6 +161,31 @@ def test_single_clips_are_shown_only_on_request(results: Path, tmp_path: Path) -
     text = write(results, tmp_path / "b.html", show_clips=True)
     assert len(set(named.findall(text))) == 144
     assert "aggregates only" not in text
+
+
+def test_participants_are_shown_as_a_spread_and_named_only_where_single_clips_may_be(
+    results: Path, tmp_path: Path
+) -> None:
+    text = write(results, tmp_path / "a.html")
+    spread = dict(
+        re.findall(r'<th scope="row">(.*?)</th><td>(\d+</td><td>\S+</td><td>\S+)</td></tr>', text.split("tenth<")[1])
+    )
+    assert spread["time with gaze on the stimulus, fraction"].split("</td><td>") == ["11", "0.5", "0.1"]
+    assert spread["longest gap in the eye recording, s"].split("</td><td>") == ["11", "5", "9"]
+    assert "8 of 11 participants lack gaze for more than 20%" in text
+    assert "5 of 11 participants lack gaze for more than 50%" in text
+    assert "Q00" not in text
+    assert "Q000, Q001, Q002, Q003, Q004</code>" in write(results, tmp_path / "b.html", show_clips=True)
+
+
+def test_few_participants_show_no_worst_tenth_and_two_show_nothing(results: Path, tmp_path: Path) -> None:
+    lines = (results / "quality_participants.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+    few, two = tmp_path / "few.tsv", tmp_path / "two.tsv"
+    few.write_text("".join(lines[:6]), encoding="utf-8")
+    two.write_text("".join(lines[:3]), encoding="utf-8")
+    text = write(results, tmp_path / "a.html", participants=few)
+    assert re.search(r"fraction</th><td>5</td><td>0.2</td><td>–</td>", text)
+    assert "From participant to participant" not in write(results, tmp_path / "b.html", participants=two)
 
 
 def test_quarantined_clips_stand_under_their_reason_and_a_reason_runs_no_code(results: Path, tmp_path: Path) -> None:

@@ -99,6 +99,33 @@ def test_a_raw_export_is_read_with_its_rate_its_screen_and_both_eyes(read: Calla
     assert not any(name.startswith(("Validity", "Eye position")) for name in recording.channels)  # of unknown meaning
 
 
+def as_workbook(text: str) -> bytes:
+    lines = [line.split("\t") for line in text.rstrip("\n").split("\n")]
+    return xlsx([[as_cell(word) for word in line] for line in lines])
+
+
+def test_a_workbook_is_read_as_its_text_is_with_what_stands_above_and_without_messages(
+    read: Callable[..., Recording],
+) -> None:
+    rows = [raw(0), message(0.5, "film 7 began"), *(raw(number) for number in range(1, 20))]
+    text, book = read(raw_text(rows)), read(as_workbook(raw_text(rows)))
+    assert (book.screen, book.declared_rate, book.events) == (text.screen, text.declared_rate, text.events)
+    assert book.notes == text.notes and book.notes["rows_of_other_sensors"] == 1
+    np.testing.assert_allclose(book.time, text.time)
+    assert book.channels.keys() == text.channels.keys()
+    for name, values in text.channels.items():
+        np.testing.assert_array_equal(book.channels[name], values)
+
+
+def test_a_fault_in_a_workbook_is_named_by_its_row_messages_and_preamble_counted(
+    read: Callable[..., Recording],
+) -> None:
+    rows = [raw(0), message(0.5, "film 7 began"), raw(1), raw(2, L_Pupil="wide")]
+    line = PREAMBLE.count("\n") + 5
+    with pytest.raises(RecordingError, match=f"line {line}: want a number, found 'wide'"):
+        read(as_workbook(raw_text(rows)))
+
+
 def test_zeros_and_pupils_without_confidence_are_missing(read: Callable[..., Recording]) -> None:
     lost = {"L_POR_X": "0.00", "L_POR_Y": "0.00", "L_Pupil": "0.00"}
     recording = read(raw_text([raw(0), raw(1, **lost), raw(2, Pupil_Confidence="0"), raw(3, L_POR_X="0.00")]))

@@ -65,6 +65,34 @@ def test_rows_above_left_of_and_below_the_table_do_not_shift_it(tmp_path: Path) 
     assert recording.channels["Gaze point X"].tolist() == [100.0 + number for number in range(20)]
 
 
+@pytest.mark.parametrize("write", [xlsx, ods], ids=["XLSX", "ODS"])
+def test_titles_above_the_names_of_the_columns_are_passed_over(write: Any, tmp_path: Path) -> None:
+    title = [["Recording of P7", *[None] * 5], [None] * 6, ["Exported", "1 March", "by", "x", None, None]]
+    recording = read_recording(writer(tmp_path, "a.xlsx")(write([*title, *rows()])))
+    assert recording.channels["Gaze point X"].tolist() == [100.0 + number for number in range(20)]
+
+
+def test_a_fault_below_titles_is_named_by_its_row_in_the_sheet(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="line 9: want a number, found 'wide'"):
+        read_recording(writer(tmp_path, "a.xlsx")(xlsx([["A title"], [None], *changed(7, 4, "wide")])))
+
+
+def test_names_of_one_letter_above_rows_with_words_are_names(tmp_path: Path) -> None:
+    table = [["t", "x", "v"], *([8.0 * number, 100.0 + number, "Valid"] for number in range(20))]
+    columns = {"time": "t", "Gaze point X": "x", "Validity left": "v"}
+    recording = read_recording(writer(tmp_path, "a.xlsx")(xlsx(table)), settings={"columns": columns})
+    assert recording.channels["Gaze point X"].tolist() == [100.0 + number for number in range(20)]
+
+
+def test_an_imotions_workbook_is_read_below_its_own_lines(tmp_path: Path) -> None:
+    above = [["#INFO"], ["#Respondent", "P1"], ["#DATA"]]
+    names = ["Timestamp", "ET_GazeLeftx", "ET_GazeLefty", "ET_PupilLeft"]
+    body = [[10.0 * number, 800.0 + number, 500.0, 3.1] for number in range(20)]
+    recording = read_recording(writer(tmp_path, "a.xlsx")(xlsx([*above, names, *body])))
+    assert recording.kind == "iMotions"
+    assert recording.channels["Gaze point left X"].tolist() == [800.0 + number for number in range(20)]
+
+
 def zipped(name: str) -> bytes:
     out = BytesIO()
     with zipfile.ZipFile(out, "w") as archive:

@@ -334,6 +334,29 @@ def test_a_recording_that_never_saw_an_eye_is_a_recording(read: Callable[..., Re
     assert recording.screen is None
 
 
+def test_words_of_mapped_movements_mean_the_same_and_columns_of_other_things_do_no_harm(
+    read: Callable[..., Recording],
+) -> None:
+    others = ["Pupil diameter filtered [mm]", "Eye openness left [mm]", "AOI hit [film - face]", "Ungrouped"]
+    words = ["EyesNotFoundMovement", "UnknownEyeMovement", "Saccade"]
+    rows = [[*sample(n, Eye_movement_type=word), "3,9", "11.5", "1", "x"] for n, word in enumerate(words)]
+    recording = read([[*HEADER, *others], *rows])
+    wanted = [schema.EYE_MOVEMENT[word] for word in ("EyesNotFound", "Unclassified", "Saccade")]
+    assert recording.channels["Eye movement type"].tolist() == wanted
+    assert recording.channels["Pupil diameter left"].tolist() == [3.125] * 3
+    assert recording.channels.keys() == read([HEADER, *SOME]).channels.keys()
+
+
+def test_titles_above_the_names_of_the_columns_are_passed_over_and_lines_counted_from_the_top(
+    read: Callable[..., Recording],
+) -> None:
+    titles = "Recording of P7\nExported\t1 March\tby x\n"
+    recording = read(titles + text_of([HEADER, *SOME]))
+    assert recording.channels["Gaze point X"].tolist() == [800 + number for number in range(20)]
+    with pytest.raises(RecordingError, match="line 8: want a number, found 'wide'"):
+        read(titles + text_of([HEADER, *SOME[:4], sample(4, Pupil="wide")]))
+
+
 def test_what_the_export_does_not_have_is_absent(read: Callable[..., Recording]) -> None:
     recording = read([HEADER, sample(0), sample(1)])
     assert "Gaze point right X" not in recording.channels
@@ -438,14 +461,6 @@ REFUSED: dict[str, tuple[Rows | str | bytes, str]] = {
     "two recordings": (
         [HEADER, *TWO_PEOPLE],
         r"2 recordings in one file \(recording name: 'Recording1', 'Recording2'\)",
-    ),
-    "a glasses recording": (
-        [["Recording timestamp", "Gaze point X [MCS px]", "Gaze point 3D X [HUCS mm]", "Gyro X"], ["0", "1", "2", "3"]],
-        "a glasses recording: its gaze is on the scene camera's picture, not on a screen",
-    ),
-    "a glasses recording without units": (
-        [["Recording timestamp", "Gaze point X", "Gaze point Y", "Gaze point 3D X"], ["0", "1", "2", "3"]],
-        "a glasses recording",
     ),
     "a quote that never ends": (
         text_of([HEADER, *SOME[:5]]) + '"' + text_of(SOME[5:]),

@@ -68,7 +68,11 @@ def read_recording(path: Path, *, settings: Mapping[str, Any] | None = None) -> 
     document = open_document(path, settings=settings)
     marks = [reader.recognises(document) for reader in READERS]
     if not any(marks):
-        raise RecordingError(path, _unknown(document))
+        below = document.below_titles()
+        marks = [reader.recognises(below) for reader in READERS] if below.above else marks
+        if not any(marks):
+            raise RecordingError(path, _unknown(document))
+        document = below
     recording = READERS[marks.index(max(marks))].read(document)
     zero_is_missing = document.settings.get("zero_is_missing", "auto")
     if zero_is_missing == "always" or (zero_is_missing == "auto" and recording.kind == smad_sheet.KIND):

@@ -6,14 +6,14 @@ import codecs
 import gzip
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from smad_features.recordings.recording import RecordingError
 from smad_features.recordings.sheets import SheetTable, is_workbook, read_sheets
-from smad_features.recordings.tables import Table, TextTable
+from smad_features.recordings.tables import TOP, Table, TextTable, count_words, row_of
 
 DELIMITERS = ("\t", ";", ",")
 HEAD = 200
@@ -34,12 +34,15 @@ class Document:
         The same as text: line ends are ``\\n``, no byte order mark, no blank lines at the top. None for a workbook.
     settings
         The choices of the configuration that a reader may need, such as ``columns`` for a table of one's own.
+    above
+        How many lines of the text stand above its table.
     """
 
     path: Path
     data: bytes
     text: str | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    above: int = 0
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:
@@ -47,7 +50,15 @@ class Document:
 
         Which of them makes sense is for a reader to say.
         """
-        return self.tables_from(0)
+        return self.tables_from(self.above)
+
+    def below_titles(self) -> Document:
+        """The same file as a table below titles: from that of its first 50 lines which has the most words in its cells.
+
+        In a workbook they are passed over anyway.
+        """
+        words = [max(count_words(row_of(line, mark)) for mark in DELIMITERS) for line in self.head[:TOP]]
+        return replace(self, above=words.index(max(words))) if self.text is not None else self
 
     @cached_property
     def lines(self) -> list[str]:

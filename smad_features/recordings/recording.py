@@ -67,6 +67,9 @@ class Recording:
         In order of time.
     extra
         What the tracker measured and no channel holds: name with unit -> (N,) float64, NaN where missing.
+    stimulus_area : (N, 4) float64
+        Left, top, width and height of what was shown, in pixels of the display, sample by sample; NaN where nothing
+        was; None where the recording does not say.
     """
 
     time: np.ndarray
@@ -79,6 +82,7 @@ class Recording:
     normalized: frozenset[str] = frozenset()
     events: tuple[Event, ...] = ()
     extra: dict[str, np.ndarray] = field(default_factory=dict)
+    stimulus_area: np.ndarray | None = None
 
 
 def on_clock(
@@ -93,6 +97,7 @@ def on_clock(
     normalized: Iterable[str] = (),
     events: Iterable[Event] = (),
     extra: dict[str, np.ndarray] | None = None,
+    stimulus_area: np.ndarray | None = None,
 ) -> Recording:
     """Put samples in file order on a strictly increasing clock that begins with the first of them.
 
@@ -105,6 +110,8 @@ def on_clock(
         Seconds since whatever moment; NaN where there is none.
     channels, extra
         Name -> (N,) float64.
+    stimulus_area
+        As in `Recording`.
     events
         Their times in seconds since that same moment.
     notes
@@ -138,6 +145,7 @@ def on_clock(
             )
         ),
         extra={name: values[keep] for name, values in (extra or {}).items()},
+        stimulus_area=None if stimulus_area is None else stimulus_area[keep],
     )
 
 

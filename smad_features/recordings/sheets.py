@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from smad_features.recordings.recording import RecordingError
-from smad_features.recordings.tables import MISSING_TEXT
+from smad_features.recordings.tables import MISSING_TEXT, TOP, count_words
 
 # A zip archive (XLSX, XLSB, ODS), and Microsoft's compound file (XLS, or a workbook with a password).
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
@@ -61,22 +61,31 @@ def _without_blank_end(rows: Rows) -> Rows:
 
 @dataclass(frozen=True)
 class SheetTable:
-    """A sheet, from the row with the names of its columns on."""
+    """A sheet, from the row with the names of its columns on.
+
+    ``above``: the rows over it, each as a line of text with tabs between its cells.
+    """
 
     header: tuple[str, ...]
     rows: Rows
     line: int = 2
+    above: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, rows: Rows, *, line: int, header: bool) -> SheetTable | None:
-        """The sheet from its row number `line`, counted from 0, on; None where there is no such row."""
+        """The sheet from its row number `line`, counted from 0, on; None where there is no such row.
+
+        Its names stand in that of the first 50 rows which has the most words in it: a title above has one or two.
+        """
         start = next((number for number in range(line, len(rows)) if any(cell != "" for cell in rows[number])), None)
         if start is None:
             return None
         if not header:
             names = tuple(f"column {number}" for number in range(1, len(rows[start]) + 1))
             return cls(names, rows[start:], start + 1)
-        return cls(tuple(_text(cell) for cell in rows[start]), rows[start + 1 :], start + 2)
+        start = max(range(start, min(start + TOP, len(rows))), key=lambda number: count_words(rows[number]))
+        above = tuple("\t".join(map(_text, row)).rstrip("\t") for row in rows[:start])
+        return cls(tuple(_text(cell) for cell in rows[start]), rows[start + 1 :], start + 2, above)
 
     def top(self) -> tuple[str, ...]:
         """See `tables.Table`."""

@@ -15,6 +15,7 @@ from smad_features.recordings.gaze import add_mean_gaze
 from smad_features.recordings.movements import event_index
 from smad_features.recordings.recording import Event, Recording, RecordingError, on_clock, seconds_a_tick
 from smad_features.recordings.sentinels import clean
+from smad_features.recordings.sheets import SheetTable
 from smad_features.recordings.tables import Table, TextTable
 
 KIND = "SMI BeGaze"
@@ -109,8 +110,9 @@ def read(document: Document) -> Recording:
     """
     path = document.path
     line = _header_line(document) or 0
-    preamble = document.lines[:line] if document.text is not None else []
-    table, lines, messages = _without_messages(max(_tables(document, line), key=_known))
+    table = max(_tables(document, line), key=_known)
+    preamble = list(table.above) if isinstance(table, SheetTable) else document.lines[:line]
+    table, lines, messages = _without_messages(table)
     places = {name: number for number, name in reversed(list(enumerate(table.header)))}
     clock = places[next(name for name in _CLOCKS if name in places)]
     words = [places[name] for name in ("Participant", "Stimulus", *_LABELS, *_TEXTS) if name in places]
@@ -164,16 +166,16 @@ def read(document: Document) -> Recording:
 
 def _without_messages(table: Table) -> tuple[Table, np.ndarray, list[Event]]:
     """The table without the rows of messages, which have fewer columns; the lines of the others; the messages."""
-    if not isinstance(table, TextTable) or "Type" not in table.header:
+    if "Type" not in table.header:
         return table, np.array([], dtype=np.int64), []
+    if not isinstance(table, TextTable):
+        return _sheet_without_messages(table) if isinstance(table, SheetTable) else (table, np.array([]), [])
     mark = f"{table.delimiter}MSG{table.delimiter}"
     samples, numbers, messages = [], [], []
     for number, line in enumerate(table.body.split("\n"), start=table.line):
         cells = line.split(table.delimiter, 3) if mark in line else []
         if cells[1:2] == ["MSG"] and re.fullmatch(r"\d+(\.\d+)?", cells[0].strip()):
-            text = re.sub(r"^#\s*Message:\s*", "", cells[-1].strip(f'{table.delimiter} "'))
-            name, _, value = text.partition(" ")
-            messages.append(Event(name, float(cells[0]), value.strip()))
+            messages.append(_message(float(cells[0]), cells[-1].strip(f'{table.delimiter} "')))
         else:
             samples.append(line)
             if line:
@@ -182,6 +184,26 @@ def _without_messages(table: Table) -> tuple[Table, np.ndarray, list[Event]]:
     width = next((line.count(table.delimiter) + 1 for line in samples if line), 0)
     header = (*table.header, "")[:width] if 0 < width <= len(table.header) + 1 else table.header
     return replace(table, header=header, body="\n".join(samples)), np.array(numbers), messages
+
+
+def _sheet_without_messages(table: SheetTable) -> tuple[Table, np.ndarray, list[Event]]:
+    place, clock = (
+        table.header.index("Type"),
+        next(table.header.index(name) for name in _CLOCKS if name in table.header),
+    )
+    is_message = [row[place] == "MSG" and isinstance(row[clock], int | float) for row in table.rows]
+    messages = [
+        _message(float(row[clock]), next(str(cell) for cell in reversed(row) if cell != "").strip())
+        for row, is_one in zip(table.rows, is_message, strict=True)
+        if is_one
+    ]
+    samples = [row for row, is_one in zip(table.rows, is_message, strict=True) if not is_one]
+    return replace(table, rows=samples), np.flatnonzero(np.logical_not(is_message)) + table.line, messages
+
+
+def _message(time: float, text: str) -> Event:
+    name, _, value = re.sub(r"^#\s*Message:\s*", "", text).partition(" ")
+    return Event(name, time, value.strip())
 
 
 def _label(columns: Columns, places: dict[str, int]) -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ import pandas as pd
 from smad_features.recordings.recording import RecordingError
 
 MISSING_TEXT = ("", "-", "NA", "NaN", "nan", "None")
+
+TOP = 50  # rows among which the names of the columns stand
+_NUMBER = re.compile(r"[+-]?\d*[.,]?\d+([eE][+-]?\d+)?")
 
 
 class Table(Protocol):
@@ -112,6 +115,12 @@ class TextTable:
             low_memory=False,
         )
         return {number: frame[f"c{number}"].to_numpy() for number in order}
+
+
+def count_words(cells: Sequence[Any]) -> int:
+    """How many cells hold a word: no number, neither as such nor written as text, and no mark for "missing"."""
+    words = [cell.strip() for cell in cells if isinstance(cell, str)]
+    return sum(word not in MISSING_TEXT and _NUMBER.fullmatch(word) is None for word in words)
 
 
 def row_of(line: str, delimiter: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Pro Lab and Studio write one row a sample, with rows of the mouse and of events 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,9 @@ from smad_features.recordings.tables import Table
 
 CLOCKS = ("eyetracker timestamp", "recording timestamp")  # the device's own first: it is finer, and not rounded
 SCREEN = ("recording resolution width", "recording resolution height")
+# Place and size of what is shown, in pixels of the display and as scaled for it: the left edge in relation to that of
+# the screen, the top edge likewise (Tobii's descriptions of Pro Lab's columns "Presented Media position X" and so on).
+AREA = ("media x", "media y", "media width", "media height")
 WHOSE = ("participant name", "recording name")
 EVENTS = {"event": "event value"}
 WORDS = frozenset({"sensor", "recording resolution", *WHOSE})
@@ -49,6 +52,7 @@ def read_export(
     kind: str,
     events: dict[str, str] = EVENTS,
     derive: Callable[[dict[str, np.ndarray]], None] = lambda values: None,
+    extra: Collection[str] = (),
 ) -> Recording:
     """Read a table whose columns have names.
 
@@ -65,6 +69,8 @@ def read_export(
         event's and its cells are the values.
     derive
         Adds channels, in place, to what was read, before it is cleaned.
+    extra
+        Names of `places` that are numbers of the tracker and no channels: for `Recording.extra`.
 
     Raises
     ------
@@ -80,7 +86,7 @@ def read_export(
     every = read_columns(
         table, places.values(), words=[number for key, number in places.items() if key in words], path=path
     )
-    rows = _eye_rows(every, places)
+    rows = _eye_rows(every, places, extra)
     eyes = every.rows(rows)
     _check_one_recording(eyes, places)
     values = {
@@ -99,12 +105,14 @@ def read_export(
         notes={"rows_of_other_sensors": int(np.sum(~rows))},
         screen=_screen(values, eyes, places),
         events=_events(every, places, events, rows=rows, time=time),
+        extra={name: values[name] for name in extra},
+        stimulus_area=_area(values),
     )
     recording.notes.update(clean(recording.channels))
     return recording
 
 
-def _eye_rows(columns: Columns, places: dict[str, int]) -> np.ndarray:
+def _eye_rows(columns: Columns, places: dict[str, int], extra: Collection[str]) -> np.ndarray:
     """Which rows are samples of the eye tracker: (N,) bool.
 
     Where the export does not say, they are those with a device time, a validity or any value of the sensor block. Eye
@@ -119,7 +127,9 @@ def _eye_rows(columns: Columns, places: dict[str, int]) -> np.ndarray:
         wanted = f"want rows of the sensor 'Eye Tracker', found {found}"
     else:
         block = [
-            name for name in cells if name in _NAMES and not name.startswith(("Eye mov", "Gaze event", "Fixation"))
+            name
+            for name in cells
+            if name in extra or (name in _NAMES and not name.startswith(("Eye mov", "Gaze event", "Fixation")))
         ]
         rows = np.any([pd.notna(cells[key]) for key in (CLOCKS[0], *block) if key in cells], axis=0)
         wanted = "none has a device time, a validity or any value of the tracker"
@@ -158,6 +168,14 @@ def _screen(values: dict[str, np.ndarray], eyes: Columns, places: dict[str, int]
             if match := re.fullmatch(r"(\d+)\s*x\s*(\d+)", word.strip()):
                 return int(match[1]), int(match[2])
     return None
+
+
+def _area(values: dict[str, np.ndarray]) -> np.ndarray | None:
+    if not values.keys() >= set(AREA):
+        return None
+    area = np.stack([values[key] for key in AREA], axis=1)
+    shown = np.isfinite(area).all(axis=1, keepdims=True) & (area[:, 2:] > 0).all(axis=1, keepdims=True)
+    return np.where(shown, area, np.nan) if shown.any() else None
 
 
 def _events(

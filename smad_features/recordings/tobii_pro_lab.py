@@ -15,16 +15,20 @@ from smad_features import schema
 from smad_features.recordings.document import Document
 from smad_features.recordings.recording import Recording, RecordingError
 from smad_features.recordings.tables import Table
-from smad_features.recordings.tobii_export import CLOCKS, EVENTS, SCREEN, WHOSE, read_export
+from smad_features.recordings.tobii_export import AREA, CLOCKS, EVENTS, SCREEN, WHOSE, read_export
 
 KIND = "Tobii Pro Lab"
 LOOKED_FOR = "a Tobii Pro Lab export (columns such as 'Recording timestamp', 'Gaze point X', 'Pupil diameter left')"
 
 # Headers with and without spaces are met: words are compared without.
 _OTHERS = {name.replace(" ", ""): name for name in (*CLOCKS, *SCREEN, *WHOSE, *EVENTS, *EVENTS.values(), "sensor")}
+_AREA = ("presentedmediapositionx", "presentedmediapositiony", "presentedmediawidth", "presentedmediaheight")
+_OTHERS |= dict(zip(_AREA, AREA, strict=True))
 _RENAMED = {"eyemovementeventduration": "gazeeventduration"}
 # The first Pro Lab's own word for a frame (RCS) is taken for what was called the display area's (DACS) later.
 _FRAMES = {"rcsmm": "dacsmm", "rcspx": "dacspx", "rcsnorm": "dacsnorm"}
+_EVENT_WORDS = (*EVENTS, *EVENTS.values())
+_OF_ANY_TRACKER = ("Pupil diameter", "Validity", "Eye movement", "Gaze event duration")
 # What only a head-worn tracker measures.
 _GLASSES = ("gaze point 3d ", "pupil position ", "gyro ", "accelerometer ", "mapped fixation ", "mapped gaze ")
 
@@ -94,14 +98,30 @@ def recognises(document: Document) -> int:
 def read(document: Document) -> Recording:
     """Read a Pro Lab export: see `read_export`.
 
+    Of glasses pupils, validity and eye movements are channels as ever. Their gaze is on the scene camera's picture and
+    no gaze on a screen: it is in `extra`. Directions and positions in the head's own frame are left out.
+
     Raises
     ------
     RecordingError
-        It is of a head-worn tracker; a channel stands there twice; or as in `read_export`.
+        A channel stands there twice; or as in `read_export`.
     """
+    path = document.path
     table = max(document.tables, key=lambda table: max(_known(table), _glasses(table)))
-    if _glasses(table):
-        raise RecordingError(
-            document.path, "a glasses recording: its gaze is on the scene camera's picture, not on a screen"
-        )
-    return read_export(table, _columns(table, path=document.path), path=document.path, kind=KIND)
+    places = _columns(table, path=path)
+    if not _glasses(table):
+        return read_export(table, places, path=path, kind=KIND)
+    # What a glasses export calls the recording's resolution is the scene camera's.
+    names = {name for name in places if name.startswith(_OF_ANY_TRACKER)} | {*CLOCKS, *WHOSE, *_EVENT_WORDS, "sensor"}
+    scene = {f"Gaze point {axis} (scene camera px)": number for axis, number in _scene_gaze(table).items()}
+    places = {name: number for name, number in places.items() if name in names} | scene
+    return read_export(table, places, path=path, kind=f"{KIND}, glasses", extra=scene)
+
+
+def _scene_gaze(table: Table) -> dict[str, int]:
+    return {
+        axis: number
+        for number, name in enumerate(table.header)
+        for axis in "XY"
+        if _split(name) in ((f"gazepoint{axis.lower()}", "mcspx"), (f"gazepoint{axis.lower()}", ""))
+    }

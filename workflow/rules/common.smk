@@ -147,6 +147,7 @@ def whole_benchmark(wildcards):
     except ValueError as error:
         raise WorkflowError(str(error)) from None
     files = ["results/clips.tsv", "results/quality.tsv", "results/cache.json", "results/folds.tsv"]
+    files += ["results/quality_participants.tsv", "results/quality_channels.tsv"]
     files += expand("results/predictions/{task}.parquet", task=CONFIG["tasks"])
     files += [f"{CHECKPOINTS}/{task}/fold{fold}.safetensors" for task in CONFIG["tasks"] for fold in FOLDS]
     return files + ([] if CONFIG["labels"] is None else ["results/scores.tsv", "results/report.html"])

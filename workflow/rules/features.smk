@@ -76,13 +76,15 @@ rule quality:
         "results/clips.tsv",
         later_key("quality"),
     output:
-        "results/quality.tsv",
+        quality="results/quality.tsv",
+        participants="results/quality_participants.tsv",
+        channels="results/quality_channels.tsv",
     log:
         "logs/quality.log",
     params:
         settings=SETTINGS,
     shell:
-        "smad-features quality --configfile {params.settings} --output {output} > {log} 2>&1"
+        "smad-features quality --configfile {params.settings} --output {output.quality} > {log} 2>&1"
 
 
 rule pack:

@@ -40,6 +40,7 @@ rule report:
         expand("results/predictions/{task}.parquet", task=CONFIG["tasks"]),
         "results/clips.tsv",
         "results/quality.tsv",
+        "results/quality_participants.tsv",
         "results/cache.json",
         key=later_key("report"),
     output:

@@ -1,0 +1,76 @@
+"""The report's part on quality: how the clips' measures spread, and the participants'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from smad_models import charts
+
+# Of quality.tsv: column, title, unit, bin edges (None: from 0 to the largest value), and below what it is doubtful.
+QUALITY: tuple[tuple[str, str, str, np.ndarray | None, float | None], ...] = (
+    ("face_found", "Frames in which a face was found", "fraction of a clip's frames", (np.arange(10) - 0.5) / 8, 0.5),
+    ("face_score", "How sure the face detector was", "mean score of a clip", np.linspace(0, 1, 11), 0.5),
+    ("face_size", "How large the face is", "pixels between the eyes", None, None),
+    ("eye_observed", "Eye samples found", "fraction of a clip", np.linspace(0, 1, 11), 0.5),
+    ("gaze_observed", "Gaze samples found", "fraction of a clip", np.linspace(0, 1, 11), 0.5),
+    ("eye_longest_gap", "Longest gap in the eye recording", "seconds", None, None),
+)
+# Of quality_participants.tsv: column, title, and whether more is worse.
+PARTICIPANTS: tuple[tuple[str, str, bool], ...] = (
+    ("face_found", "frames in which a face was found, fraction", False),
+    ("eye_observed", "time with eye samples, fraction", False),
+    ("gaze_observed", "time with gaze on the stimulus, fraction", False),
+    ("one_eye", "of the time with an eye, with only one", True),
+    ("gaze_off_stimulus", "of the steps with gaze, off the stimulus", True),
+    ("eye_longest_gap", "longest gap in the eye recording, s", True),
+    ("blinks_per_minute", "blinks a minute", True),
+)
+FEWEST = 3  # participants behind a median
+FEWEST_OF_TENTHS = 10  # participants: of fewer the worst tenth would be a single one's value
+
+
+def histograms(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """A histogram and what to read from it, for each measure that any clip has."""
+    panels = []
+    for column, title, unit, edges, doubtful in QUALITY:
+        numbers = np.array([float(row[column]) for row in rows if row.get(column)], dtype=float)
+        values = numbers[np.isfinite(numbers)]
+        if not len(values):
+            continue
+        bins = np.linspace(0, max(float(values.max()) * 1.001, 1e-3), 13) if edges is None else edges
+        notes = [f"median {np.median(values):.3g}"]
+        if doubtful is not None:
+            notes.append(f"{int((values < doubtful).sum())} of {len(values)} clips below {doubtful:g}")
+        if len(values) < len(rows):
+            notes.append(f"{len(rows) - len(values)} without a value")
+        note = "; ".join(notes)
+        chart = charts.histogram(values, edges=bins, label=f"{title}, {unit}: {note}", unit=unit)
+        panels.append({"title": title, "note": note, "chart": chart})
+    return panels
+
+
+def spread(rows: Sequence[Mapping[str, str]], *, name_them: bool) -> dict[str, Any] | None:
+    """How quality differs from participant to participant: medians and worst tenths, and who lacks gaze."""
+    measures = []
+    for column, title, more_is_worse in PARTICIPANTS:
+        values = np.array([float(row[column]) for row in rows if row.get(column)], dtype=float)
+        if len(values) >= FEWEST:
+            worst = (
+                float(np.quantile(values, 0.9 if more_is_worse else 0.1)) if len(values) >= FEWEST_OF_TENTHS else None
+            )
+            measures.append({"title": title, "count": len(values), "median": float(np.median(values)), "worst": worst})
+    observed = {row["participant"]: float(row["gaze_observed"]) for row in rows if row.get("gaze_observed")}
+    lacking = [
+        (fraction, [participant for participant, seen in observed.items() if 1 - seen > fraction])
+        for fraction in (0.2, 0.5)
+    ]
+    if not measures:
+        return None
+    return {
+        "measures": measures,
+        "lacking": [(f"{fraction:.0%}", len(names), names if name_them else []) for fraction, names in lacking],
+        "with_gaze": len(observed),
+    }
