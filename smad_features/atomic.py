@@ -1,7 +1,8 @@
-"""A file is there whole or not at all."""
+"""A file is there whole or not at all; where it cannot be written, why, and what to do."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -9,20 +10,63 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _DRAFT = re.compile(r"\..+\.\d+\.tmp")
+# What no program can help: the place is full or may not be written to. EFBIG is the limit of one file's size.
+_NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "your quota is used up", errno.EFBIG: "files of that size "
+            "are not allowed here (`ulimit -f`)"}  # fmt: skip
+_NO_LEAVE = {errno.EROFS: "the file system is read-only", errno.EACCES: "you may not write there",
+             errno.EPERM: "you may not write there", errno.ENOTDIR: "a folder of its path is a file"}  # fmt: skip
+
+
+class StorageError(OSError):
+    """A file could not be written, by no fault of its content; the message names it and what to do."""
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; synced and renamed into place at the end, removed after an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A path beside ``path`` to write to; synced and renamed into place at the end, removed after an error.
+
+    Raises
+    ------
+    StorageError
+        No room, or no leave to write there. What was at ``path`` is as it was.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield beside
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say of an error that comes from the disk which file it hit, and what to do."""
     try:
-        yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            advice = "make room and run again"
+        elif error.errno in _NO_LEAVE:
+            advice = "mend that and run again, or work in another folder (`--directory`)"
+        else:
+            raise
+        why = (_NO_ROOM | _NO_LEAVE)[error.errno]
+        raise StorageError(f"{path}: cannot be written: {why}; what was there before is untouched: {advice}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Try whether files can be made in ``folder``, which is made where it is not there; StorageError if not."""
+    trial = folder / f".{os.getpid()}.tmp"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.touch()  # nothing less tells on every kind of file system
+        trial.unlink()
 
 
 def sweep_drafts(folder: Path) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 import xxhash
 
 ABSENT, FORBIDDEN = "absent", "forbidden"  # a named file that is not there, or that we may not read
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_NO_CODE = ("kind", "type_comment", "type_ignores")
 NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _SETTLED = 2.0  # seconds: what changed later than this before we looked may change again within one tick of the clock
 
@@ -125,7 +127,7 @@ def library_version(name: str) -> str:
 @cache
 def code_digest(module: str) -> str:
     """A digest of a module's code, comments, docstrings and formatting aside; the same for every Python version."""
-    return digest_of(code_facts(_source_file(module).read_text(encoding="utf-8")))
+    return xxhash.xxh3_128_hexdigest(code_facts(_source_file(module).read_text(encoding="utf-8")).encode())
 
 
 def module_folder(package: str) -> Path:
@@ -146,8 +148,8 @@ def _source_file(module: str) -> Path:
     return file
 
 
-def code_facts(source: str) -> Any:
-    """What Python source says, as a JSON value: its syntax tree without docstrings and positions.
+def code_facts(source: str) -> str:
+    """What Python source says, as canonical JSON: its syntax tree without docstrings and positions.
 
     Comments, line breaks, quotes and brackets that change nothing are not in the tree. Absent and empty fields are left
     out, because newer versions of Python add some (`type_params` in 3.12).
@@ -155,16 +157,18 @@ def code_facts(source: str) -> Any:
     return _plain(ast.parse(source))
 
 
-def _plain(node: Any) -> Any:
+def _plain(node: Any) -> str:
+    # Text all the way up: a run reads some 50 modules before it knows that there is nothing to do, and nested lists
+    # would keep Python's collector of garbage busy for four times as long.
     if isinstance(node, list):
-        return [_plain(item) for item in node]
+        return f"[{','.join(map(_plain, node))}]"
     if not isinstance(node, ast.AST):
-        return repr(node)
-    parts = dict(ast.iter_fields(node))
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
-        parts["body"] = node.body[1:]
-    skipped = ("kind", "type_comment", "type_ignores")
-    return [
-        type(node).__name__,
-        {k: _plain(v) for k, v in parts.items() if v is not None and v != [] and k not in skipped},
-    ]
+        return json.dumps(repr(node))
+    parts = []
+    for field in sorted(node._fields):
+        value = getattr(node, field, None)
+        if field == "body" and isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False):
+            value = node.body[1:]
+        if value is not None and value != [] and field not in _NO_CODE:
+            parts.append(f'"{field}":{_plain(value)}')
+    return f'["{type(node).__name__}",{{{",".join(parts)}}}]'

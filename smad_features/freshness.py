@@ -7,26 +7,22 @@ file a unit, which holds the digest of the wanted record, is how Snakemake gets 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import socket
-import sys
 import uuid
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from smad_features import schema
 from smad_features.atomic import written_whole
 from smad_features.fingerprints import Fingerprints, code_digest, digest_of, library_version
 from smad_features.manifest import Clip
 from smad_features.model_files import MODELS, models_used
+from smad_features.sealed import read_entry
 
 UNIT_FORMAT = "smad-unit"
 UNKNOWN = "not made yet"  # what a clip reads of another unit, while that one is stale
+UNIT_VERSION = 2  # of the file itself; 1 had no seal
 # Any of them may be the one that knows a file.
 RECORDING_MODULES = (
     "cells", "document", "eyelink", "gaze", "gazepoint", "generic_table", "imotions", "movements", "psychopy_tobii",
@@ -190,11 +186,10 @@ def planned_digest(record: dict[str, Any]) -> str:
 def read_unit_attributes(path: Path) -> dict[str, Any] | None:
     """What a unit says of itself, without its arrays; None where there is no whole unit of this version."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            attributes = json.loads(archive.read("zarr.json"))["attributes"]
-    except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError):
+        attributes = json.loads(read_entry(path, "zarr.json"))["attributes"]
+    except (FileNotFoundError, ValueError, KeyError):
         return None
-    is_ours = attributes.get("format") == UNIT_FORMAT and attributes.get("version") == schema.VERSION
+    is_ours = attributes.get("format") == UNIT_FORMAT and attributes.get("version") == UNIT_VERSION
     return attributes if is_ours else None
 
 
@@ -295,45 +290,6 @@ def write_key(path: Path, text: str) -> None:
     if not path.is_file() or path.read_text() != text:
         with written_whole(path) as beside:
             beside.write_text(text)
-
-
-def hold_lock(path: Path) -> IO[str]:
-    """Hold the lock of a working directory for as long as the returned file stays open: until the process ends.
-
-    Raises
-    ------
-    BlockingIOError
-        Another run holds it; the message names its host and process.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "an unknown process"
-        file.close()
-        raise BlockingIOError(f"another run works in {Path.cwd()}: {holder}; wait for it, or stop it") from None
-    file.truncate(0)
-    file.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
-    file.flush()
-    return file
-
-
-def wait_for_jobs(path: Path) -> None:
-    """Wait, saying so, until no job of an earlier run is at work: one that was killed may have left some behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(
-                f"jobs of an earlier run are still at work in {Path.cwd()}: waiting for them to end"
-                " (`pgrep -af 'smad-(features|models)'` shows those on this host)",
-                file=sys.stderr,
-                flush=True,
-            )
-            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def read_key(path: Path) -> str:

@@ -17,6 +17,7 @@ from smad_features import schema
 from smad_features.fingerprints import Fingerprints, code_digest, digest_of, library_version, module_folder
 from smad_features.freshness import differences
 from smad_features.manifest import Clip, read_targets
+from smad_features.summary import is_settled
 
 _NETWORK = tuple(f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints"))
 _TEMPLATE = "report.html.jinja"
@@ -136,7 +137,7 @@ class Later:
         A checkpoint that was put back from a backup must not be taken for the one that is wanted, whatever its date.
         """
         stage = name.partition("/")[0]
-        if stage == "pack" and not Path("results/cache.zarr").exists() and Path("results/cache.json").exists():
+        if stage == "pack" and Path("results/cache.json").exists() and not is_settled(Path("results")):
             return "lost"
         if stage != "train_model":
             return None

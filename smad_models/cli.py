@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -11,18 +13,39 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path("results")
+SETTINGS = Path(".smad/config.json")  # of the last run of the workflow here
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 TASKS = ("emotion", "valence", "arousal", "intensity")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 = done. What the user can mend is said in one sentence, without a traceback."""
     options = _parser().parse_args(arguments)
+    umask = os.umask(_umask())
     try:
         options.run(options)
     except (ValueError, FileNotFoundError) as error:
         print(f"smad-models {options.command}: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = error.filename or getattr(options, "output", None) or RESULTS
+        why = f"{where}: {error.strerror or error}; what was there before is untouched: mend that and run again"
+        print(f"smad-models {options.command}: {why}", file=sys.stderr)
+        return 1
+    finally:
+        os.umask(umask)
     return 0
+
+
+def _umask() -> int:
+    """What is made of persons is for the user alone, unless the workflow's `cache.mode` says otherwise."""
+    try:
+        mode = int(json.loads(SETTINGS.read_text(encoding="utf-8"))["cache"]["mode"], 8)
+    except (OSError, ValueError, KeyError, TypeError):
+        mode = 0o600
+    return 0o777 & ~(mode | (mode & 0o444) >> 2)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -49,7 +49,7 @@ class Cache:
         IndexError
             If a row is none of the cache's.
         ValueError
-            If a chunk is missing or damaged; the message names the array and the file.
+            If a chunk is missing or damaged; the message names the array, the clips, and the file.
         """
         index = np.asarray(rows, dtype=np.int64)
         if len(index) and not (index.min() >= 0 and index.max() < len(self.clips)):
@@ -65,8 +65,18 @@ class Cache:
             try:
                 found[name] = future.result()
             except ValueError as error:
-                raise ValueError(f"{self.path}: array {name} cannot be read: {error}") from error
+                raise ValueError(
+                    f"{self.path}: array {name} cannot be read for {self._name_damaged(name, index)}: {error}\n"
+                    "`smad-features verify` says what else is damaged, and what mends it"
+                ) from error
         return {name: found[name] for name in names}
+
+    def _name_damaged(self, name: str, index: np.ndarray) -> str:
+        """Those clips of ``index`` whose part of an array cannot be read, in words."""
+        pending = {row: self._stores[name][row].read() for row in np.unique(index).tolist()}
+        clips = [self.clips[row] for row, future in pending.items() if future.exception() is not None]
+        more = f" and {len(clips) - 8} more" if len(clips) > 8 else ""
+        return f"clip {', '.join(clips[:8])}{more}"
 
     def preload(self, arrays: Iterable[str]) -> Cache:
         """The same cache with the named arrays held in memory: later reads of them touch no disk."""
@@ -123,13 +133,17 @@ def open_cache(path: Path) -> Cache:
     FileNotFoundError
         If there is no Zarr store.
     ValueError
-        If it is of another format or version (both are named), or an array is not what the contract says.
+        If it is of another format or version (both are named), is being replaced, or an array is not what the contract
+        says.
     """
     store = path.resolve()
     root = store / "zarr.json"
     if not root.is_file():
         raise FileNotFoundError(f"{path}: no cache is there ({root} is absent)")
-    attributes = json.loads(root.read_text(encoding="utf-8")).get("attributes", {})
+    try:
+        attributes = json.loads(root.read_text(encoding="utf-8")).get("attributes", {})
+    except ValueError as error:
+        raise ValueError(f"{path}: {root} is damaged: {error}; `smad-features verify` says what mends it") from error
     found = (attributes.get("format"), attributes.get("version"))
     if found != (schema.FORMAT, schema.VERSION):
         raise ValueError(
@@ -141,15 +155,18 @@ def open_cache(path: Path) -> Cache:
     clips, participants = tuple(attributes["clips"]), tuple(attributes["participants"])
     if len(clips) != len(participants):
         raise ValueError(f"{path}: {len(clips)} clips but {len(participants)} participants")
+    _check_settled(path, attributes)
     channels = tuple(channel["name"] for channel in attributes["channels"])
 
     # The context is shared by all arrays; its pool is empty, since batches are read once and in no order.
     context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
-    stores = {
-        folder.name: ts.open(_spec(folder), open=True, read=True, context=context).result()
-        for folder in sorted(store.iterdir())
-        if (folder / "zarr.json").is_file()
-    }
+    stores = {}
+    for folder in sorted(store.iterdir()):
+        if (folder / "zarr.json").is_file():
+            try:
+                stores[folder.name] = ts.open(_spec(folder), open=True, read=True, context=context).result()
+            except ValueError as error:
+                raise ValueError(f"{path}: array {folder.name} cannot be opened: {error}") from error
     if "face" not in stores or "eye" not in stores:
         raise ValueError(f"{path}: want at least the arrays face and eye, got {', '.join(stores) or 'none'}")
     frames, size = stores["face"].shape[1:3]
@@ -161,6 +178,27 @@ def open_cache(path: Path) -> Cache:
     return Cache(
         store, attributes, clips, participants, channels, attributes["digest"], frames, size, steps, specs, stores
     )
+
+
+def _check_settled(path: Path, attributes: dict[str, Any]) -> None:
+    """Raise ValueError unless the `cache.json` beside a link speaks of the very store that the link leads to.
+
+    It is written last: where the two disagree, the store is being replaced. A store without one, a copy say, is read as
+    it is.
+    """
+    summary = path.with_name("cache.json")
+    if not path.is_symlink() or not summary.is_file():
+        return
+    try:
+        said = json.loads(summary.read_text(encoding="utf-8"))
+        agree = said["digest"] == attributes["digest"] and said["clips"] == attributes["clips"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{summary}: damaged; `smad-features verify` says what mends it") from None
+    if not agree:
+        raise ValueError(
+            f"{path}: is being replaced: {summary} speaks of another store than {path.resolve().name}; wait until the"
+            " workflow has packed it, or run the workflow again if it was stopped (`smad-features verify` tells)"
+        )
 
 
 def _spec(folder: Path) -> dict[str, Any]:

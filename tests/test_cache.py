@@ -9,7 +9,7 @@ import pytest
 import tensorstore
 import zarr
 
-from smad_features import cache, schema
+from smad_features import cache, schema, shards
 from smad_features.cache import CacheError, Unit
 from smad_features.freshness import read_unit_attributes
 
@@ -97,7 +97,7 @@ def test_the_packed_rows_are_those_of_the_units(tree) -> None:  # type: ignore[n
             wanted = np.concatenate([cache.read_unit(files[p]).arrays[name] for p in "ABC"])
             np.testing.assert_array_equal(group[name][...], wanted)
     assert json.loads((results / "cache.json").read_text())["digest"] == digest
-    assert group["face"].shards[0] == cache.SHARD
+    assert group["face"].shards[0] == shards.SHARD
     assert group["face"].chunks[0] == 1
 
 

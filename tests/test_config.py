@@ -72,7 +72,7 @@ KEYS = table_under("Keys")
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"clip": "x"}, r"unknown key `clip`; allowed here: annotations, checkpoints, clips, "),
+        ({"clip": "x"}, r"unknown key `clip`; allowed here: annotations, cache, checkpoints, clips, "),
         ({"face": {"margins": 0.1}}, r"unknown key `face\.margins`; allowed here: align, frames, margin, "),
         ({"train": {"lr": 1, "epoch": 2}}, r"unknown key `train\.epoch`, `train\.lr`; allowed here: backbone"),
         ({1: "x", "y": 2}, r"unknown key `1`, `y`"),

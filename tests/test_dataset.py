@@ -1,6 +1,9 @@
 """The cache as the models see it: read by row, refused when it is not what the contract says; and model inputs."""
 
+import json
+import multiprocessing
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -84,12 +87,26 @@ def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:
         open_cache(tmp_path / "cache.zarr")
 
 
-def test_a_lost_shard_is_an_error_that_names_the_array_and_never_zeros(store: Path) -> None:
+def test_a_lost_shard_is_an_error_that_names_array_and_clips_and_never_zeros(store: Path) -> None:
     (store / "face" / "c" / "1" / "0" / "0" / "0" / "0").unlink()
     cache = open_cache(store)
     assert cache.read([63], ["face"])["face"].any()
-    with pytest.raises(ValueError, match=r"array face cannot be read: .*missing"):
-        cache.read([64], ["face"])
+    with pytest.raises(ValueError, match=r"array face cannot be read for clip P09_C1, P09_C6: .*missing") as caught:
+        cache.read([0, 69, 64, 64], ["eye", "face"])
+    assert "P00_C0" not in str(caught.value)  # that row is in the other shard
+
+
+def test_a_flipped_bit_of_one_crop_is_an_error_of_that_clip_alone(store: Path) -> None:
+    shard = store / "face" / "c" / "0" / "0" / "0" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    place, length = np.frombuffer(content[-16 * 64 - 4 : -4], "<u8").reshape(64, 2)[10].astype(int)
+    content[place + length // 2] ^= 1
+    shard.write_bytes(content)
+    cache = open_cache(store)
+    with pytest.raises(ValueError, match="array face cannot be read for clip P01_C3: "):
+        cache.read(range(70), ["face"])
+    others = [row for row in range(70) if row != 10]
+    assert cache.read(others, ["face"])["face"].any(axis=(1, 2, 3, 4)).all()
 
 
 def test_a_flipped_bit_is_an_error_that_names_the_array(store: Path) -> None:
@@ -97,7 +114,7 @@ def test_a_flipped_bit_is_an_error_that_names_the_array(store: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(ValueError, match="array eye cannot be read"):
+    with pytest.raises(ValueError, match=r"array eye cannot be read for clip P00_C0, .* and 56 more: "):
         open_cache(store).read(range(64), ["eye"])
 
 
@@ -105,6 +122,32 @@ def test_an_array_of_another_shape_than_its_attributes_say_is_refused(store: Pat
     edit_attributes(store, channels=[{"name": "Pupil", "unit": "mm"}])
     with pytest.raises(ValueError, match=r"array eye: want \(70, 32, 1\) float32, got \(70, 32, 39\) float32"):
         open_cache(store)
+
+
+def test_metadata_that_are_damaged_are_refused_by_the_file(store: Path) -> None:
+    (store / "gaze/zarr.json").write_text("{")
+    with pytest.raises(ValueError, match=r"store\.zarr: array gaze cannot be opened: .*gaze/zarr\.json"):
+        open_cache(store)
+    (store / "zarr.json").write_text("{")
+    with pytest.raises(ValueError, match=r"store\.zarr/zarr\.json is damaged: "):
+        open_cache(store)
+
+
+def test_a_cache_that_is_being_replaced_is_refused_until_its_summary_speaks_of_it(tmp_path: Path, store: Path) -> None:
+    link, summary = tmp_path / "cache.zarr", tmp_path / "cache.json"
+    link.symlink_to(store.name)
+    clips = [clip for clip, _ in CLIPS]
+    summary.write_text(json.dumps({"digest": "another", "clips": clips}))
+    with pytest.raises(ValueError, match=r"is being replaced: .*; wait until .*, or run the workflow again"):
+        open_cache(link)
+    summary.write_text(json.dumps({"digest": "d0", "clips": ["P99_C0", *clips[1:]]}))  # a byte of a name, flipped
+    with pytest.raises(ValueError, match="is being replaced"):
+        open_cache(link)
+    summary.write_text('{"digest": ')
+    with pytest.raises(ValueError, match=r"cache\.json: damaged"):
+        open_cache(link)
+    summary.write_text(json.dumps({"digest": "d0", "clips": clips}))
+    assert open_cache(link).digest == "d0"
 
 
 def test_a_missing_array_is_refused_by_name(store: Path) -> None:
@@ -198,3 +241,23 @@ def test_what_a_clip_lacks_is_named_and_goes_in_as_missing_values(arrays: dict[s
     assert all(torch.isfinite(x).all() for x in tensors)
     assert (tensors[1][3] == 0).all()
     assert (tensors[2][3] == 0.5).all()
+
+
+@pytest.mark.parametrize("kind", ["threads", "spawned processes"])
+def test_readers_at_the_same_time_read_right(written: Path, arrays: dict[str, np.ndarray], kind: str) -> None:
+    cache = open_cache(written)
+    cache.read(range(64), ["face"])  # this process has read before the others begin
+    batches = [np.random.default_rng(seed).permutation(70) for seed in range(4)]
+    if kind == "threads":
+        with ThreadPoolExecutor(2) as threads:
+            found = list(threads.map(lambda rows: cache.read(rows, ["face", "eye"]), batches))
+    else:  # never forked: TensorStore's threads would be gone in the child, their locks held
+        with multiprocessing.get_context("spawn").Pool(2) as processes:
+            found = processes.starmap(read_in_a_worker, [(written, rows) for rows in batches])
+    for rows, read in zip(batches, found, strict=True):
+        for name in ("face", "eye"):
+            np.testing.assert_array_equal(read[name], arrays[name][rows])
+
+
+def read_in_a_worker(store: Path, rows: np.ndarray) -> dict[str, np.ndarray]:
+    return open_cache(store).read(rows, ["face", "eye"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smad_features import fingerprints, freshness
+from smad_features import fingerprints, freshness, turns
 from smad_features.config import complete_config
 from smad_features.fingerprints import Fingerprints, digest_of
 from smad_features.freshness import STAGES, explain, next_key
@@ -187,6 +187,6 @@ def test_a_key_changes_only_when_there_is_work(tmp_path: Path) -> None:
 
 
 def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
-    with freshness.hold_lock(tmp_path / "lock"), pytest.raises(BlockingIOError, match=f"process {os.getpid()}"):
-        freshness.hold_lock(tmp_path / "lock")
-    freshness.hold_lock(tmp_path / "lock").close()
+    with turns.hold_lock(tmp_path / "lock"), pytest.raises(BlockingIOError, match=f"process {os.getpid()}"):
+        turns.hold_lock(tmp_path / "lock")
+    turns.hold_lock(tmp_path / "lock").close()

@@ -369,5 +369,5 @@ def test_the_cache_holds_gaze_content_of_some_and_the_models_read_it(study: list
     assert not found[0].any()
     cache.pack(Path("results"), rows, units[:2], specs, channels)
     assert "gaze_content" not in open_cache(Path("results/cache.zarr")).specs
-    with pytest.raises(cache.CacheError, match="no unit of participant P2 holds eye, "):
+    with pytest.raises(cache.CacheError, match="participant P2: no unit holds eye, "):
         cache.pack(Path("results"), rows, [units[0], {"P1": units[1]["P1"]}], specs | pictures, channels)

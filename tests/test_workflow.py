@@ -251,7 +251,7 @@ def test_a_lost_store_is_packed_again(done: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_run_beside_the_first_is_refused_by_name(done: Path, tmp_path: Path) -> None:
-    from smad_features.freshness import hold_lock
+    from smad_features.turns import hold_lock
 
     folder = copy(done, tmp_path)
     with hold_lock(folder / ".smad/lock"):
@@ -316,7 +316,7 @@ RULES = {"faces": "extract_faces", "eyes": "resample_eyes", "gaze_content": "ext
         (change_training, "results/checkpoints/emotion/fold2.safetensors: setting `train.epochs`: 2 -> 3"),
         (remove_clip, "faces of P04: clip P04_C2 was removed"),
         (lose_report, "results/report.html: not made yet"),
-        (lose_store, "results/cache.json: `results/cache.zarr` is not there"),
+        (lose_store, "results/cache.json: it does not belong to `results/cache.zarr`"),
         (put_back_a_checkpoint, "results/checkpoints/valence/fold1.safetensors: it is another than was made last"),
         (lose_notes, None),
     ],

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from smad_features import config as configuration
-from smad_features import atomic, failures, fingerprints, freshness, later_stages, manifest, model_files
+from smad_features import atomic, failures, fingerprints, freshness, later_stages, manifest, model_files, privacy, turns
 from snakemake.exceptions import WorkflowError
 
 SMAD = Path(".smad")
@@ -26,6 +26,8 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
+privacy.make_with(CONFIG["cache"]["mode"])  # each job inherits it
+
 # A dry run, a cluster job (it reads all this again) and a mere question write nothing of the user's.
 QUESTIONS = {"--lint", "--list-rules", "--list-target-rules", "--summary", "--detailed-summary", "--dag", "--rulegraph"}
 IS_RUN = workflow.is_main_process and not workflow.output_settings.dryrun and not QUESTIONS & set(sys.argv)
@@ -33,21 +35,29 @@ IS_RUN = workflow.is_main_process and not workflow.output_settings.dryrun and no
 # Here and not in an input function: Snakemake takes an error there for "use the file that exists".
 FINGERPRINTS = fingerprints.Fingerprints(SMAD / "fingerprints.sqlite")
 try:
-    LOCK = freshness.hold_lock(SMAD / "lock") if IS_RUN else None  # until this process ends
     if IS_RUN:
-        freshness.wait_for_jobs(SMAD / "jobs.lock")
-        atomic.sweep_drafts(Path("results"))
+        for folder in ("results", "logs", SMAD):
+            atomic.check_writable(Path(folder))
+    LOCK = turns.hold_lock(SMAD / "lock") if IS_RUN else None  # until this process ends
+    if IS_RUN:
+        turns.wait_for_jobs(SMAD / "jobs.lock")
+        for folder in (Path("results"), SMAD):
+            atomic.sweep_drafts(folder)
+        turns.date_back(Path("results"))
     UNITS = {}
     if workflow.is_main_process:
         UNITS = {(u.stage, u.participant): u for u in freshness.plan_units(CLIPS, CONFIG, FINGERPRINTS)}
     if IS_RUN:
         failures.clear_failures()
+        if privacy.mode_held(SETTINGS) != CONFIG["cache"]["mode"]:
+            for folder in ("results", "logs", SMAD, ".snakemake"):
+                privacy.apply_mode(Path(folder), CONFIG["cache"]["mode"])
         freshness.write_key(SETTINGS, f"{fingerprints.canonical(CONFIG)}\n")
         atexit.register(FINGERPRINTS.save)  # at the end: given checkpoints are looked at later than the clips
         has_work = any(unit.stage == "faces" and not unit.is_fresh for unit in UNITS.values())
         if has_work:  # once, before any of the jobs asks for them
             model_files.find_models(CONFIG["face"])
-except (BlockingIOError, model_files.ModelFileError) as error:
+except (BlockingIOError, atomic.StorageError, model_files.ModelFileError) as error:
     raise WorkflowError(str(error)) from None
 
 # Each job holds this lock as one of many. What a run that was killed left at work would else write into the next one.
@@ -84,6 +94,7 @@ def key(name, digest, made=None):
     elif text is not None and workflow.is_main_process:
         path = Path(dry_keys().name) / f"{name}.key"
         freshness.write_key(path, text)
+        os.utime(path, (2**32, 2**32))  # later than any product, even one dated in the future
     return ancient(str(path)) if made == digest else str(path)
 
 

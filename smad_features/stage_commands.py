@@ -1,0 +1,146 @@
+"""The commands that the workflow's rules run, one a rule; each returns its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from smad_features import schema
+from smad_features.atomic import check_writable
+from smad_features.failures import (
+    LibraryFailure,
+    failure_of,
+    forget_failures,
+    note_failures,
+    read_failures,
+    too_many,
+)
+from smad_features.freshness import STAGES, read_key, unit_files, unit_path
+from smad_features.manifest import TableError
+from smad_features.privacy import TERMS
+from smad_features.study import RESULTS, read_manifest, read_study
+from smad_features.turns import hold_lock
+
+
+def make_unit(options: argparse.Namespace) -> int:
+    """Make one participant's unit of a stage."""
+    config, clips = read_study(options.configfile)
+    own = [clip for clip in clips if clip.participant == options.participant]
+    if not own:
+        raise TableError(f"{config['clips']}: no participant {options.participant!r}")
+    stage = STAGES[options.stage]
+    if not stage.has_unit(own):
+        raise TableError(f"{config['clips']}: no clip of participant {options.participant} names a {stage.file_column}")
+    in_a_run = options.key is not None  # by hand, no other job's failure matters
+    if in_a_run and (stop := too_many(read_failures(), clips=len(clips), max_failed=config["run"]["max_failed"])):
+        print(f"smad-features {options.command}: not begun, as the run stops: {stop}", file=sys.stderr)
+        return 1
+
+    from smad_features.cache import CacheError  # these take longer than all the above
+    from smad_features.units import StaleKeyError, make_eyes, make_faces, make_gaze_content
+
+    make = {"faces": make_faces, "eyes": make_eyes, "gaze_content": make_gaze_content}[stage.name]
+    output = options.output or unit_path(stage.name, options.participant)
+    check_writable(output.parent)  # before minutes of work, not after
+    key = read_key(options.key) if in_a_run else None
+    try:
+        if "opencv" in stage.libraries:
+            import cv2
+
+            cv2.setNumThreads(options.threads)
+        make(own, config, output, root=Path(config["clips"]).parent.resolve(), key=key)
+    except (StaleKeyError, CacheError) as error:
+        print(f"smad-features {options.command}: {error}", file=sys.stderr)
+        return 1
+    except LibraryFailure as error:
+        if in_a_run:
+            note_failures(options.participant, error.failures)
+        print(f"smad-features {options.command}: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:  # before the first clip or after the last: none of them was made
+        if in_a_run:
+            failures = [failure_of(error, stage=stage.name, clip=clip.clip) for clip in own]
+            with suppress(OSError):  # a full disk takes the note no more than the unit
+                note_failures(options.participant, failures)
+        raise
+    if in_a_run:
+        forget_failures(stage.name, options.participant)
+    return 0
+
+
+def run_list_clips(options: argparse.Namespace) -> int:
+    """Write the manifest."""
+    from smad_features.quality import CONTENT_COLUMNS, MANIFEST_COLUMNS, list_clips, write_table
+
+    config, clips = read_study(options.configfile)
+    try:
+        max_failed = config["run"]["max_failed"]
+        rows = list_clips(clips, units=unit_files(clips), on_bad_clip=config["on_bad_clip"], max_failed=max_failed)
+    except ValueError as error:
+        print(f"smad-features list-clips: {error}", file=sys.stderr)
+        return 1
+    optional = [column for column in (CONTENT_COLUMNS[0], "fold") if any(column in row for row in rows)]
+    write_table(options.output, rows, (*MANIFEST_COLUMNS, *optional))
+    for row in rows:
+        if row["reason"]:
+            print(f"clip {row['clip']}: {row['status']}: {row['reason']}", file=sys.stderr)
+    return 0
+
+
+def run_pack(options: argparse.Namespace) -> int:
+    """Pack the units of all clips that are ok."""
+    import dask
+
+    from smad_features.cache import pack
+
+    config, clips = read_study(options.configfile)
+    rows = [(row["participant"], row["clip"]) for row in read_manifest() if row["status"] == "ok"]
+    if not rows:
+        print("smad-features pack: no clip is ok, so there is nothing to pack: see results/clips.tsv", file=sys.stderr)
+        return 1
+    channels = schema.CHANNELS[config["eye"]["channels"]]
+    specs = schema.face_arrays(frames=config["face"]["frames"], size=config["face"]["size"])
+    specs |= schema.eye_arrays(steps=config["eye"]["steps"], channels=len(channels))
+    packed = {clip for _, clip in rows}
+    files = unit_files(clip for clip in clips if clip.clip in packed)
+    if "gaze_content" in files:
+        specs |= schema.gaze_content_arrays(frames=config["face"]["frames"], size=config["face"]["size"])
+    attributes = {
+        "channels": [{"name": channel.name, "unit": channel.unit} for channel in channels],
+        "face": {name: config["face"][name] for name in ("align", "margin")},
+        "eye": {"method": config["eye"]["method"]},
+        "terms": TERMS,
+    }
+    try:
+        lock = hold_lock(Path(".smad/pack.lock"))  # a run that was killed may have left its job behind
+    except BlockingIOError as error:
+        print(f"smad-features pack: {error}", file=sys.stderr)
+        return 1
+    with lock, dask.config.set(num_workers=options.threads):
+        digest = pack(RESULTS, rows, list(files.values()), specs, attributes)
+    print(f"results/cache.zarr: {len(rows)} clips, digest {digest}", file=sys.stderr)
+    return 0
+
+
+def run_quality(options: argparse.Namespace) -> None:
+    """Write the three tables of quality."""
+    from smad_features.quality import (
+        CONTENT_COLUMNS,
+        EYE_COLUMNS,
+        FACE_COLUMNS,
+        MANIFEST_COLUMNS,
+        quality_rows,
+        write_table,
+    )
+    from smad_features.quality_parts import CHANNEL_COLUMNS, PARTICIPANT_COLUMNS, channel_rows, participant_rows
+
+    _, clips = read_study(options.configfile)
+    units = unit_files(clips)
+    rows = quality_rows(read_manifest(), units=units)
+    folder = options.output.parent
+    write_table(folder / "quality_participants.tsv", participant_rows(rows), PARTICIPANT_COLUMNS)
+    write_table(folder / "quality_channels.tsv", channel_rows(rows), CHANNEL_COLUMNS)
+    optional = CONTENT_COLUMNS if "gaze_content" in units else ()
+    write_table(options.output, rows, (*MANIFEST_COLUMNS, *FACE_COLUMNS, *EYE_COLUMNS, *optional))
