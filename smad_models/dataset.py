@@ -18,6 +18,8 @@ import tensorstore as ts
 from smad_features import schema
 from smad_models.folds import check_disjoint
 
+PRELOADED = 1 << 30  # bytes: all faces of SMAD are 0.4 GB; of a larger cache each batch is read when it is wanted
+
 
 @dataclass(frozen=True)
 class Cache:
@@ -78,9 +80,16 @@ class Cache:
         more = f" and {len(clips) - 8} more" if len(clips) > 8 else ""
         return f"clip {', '.join(clips[:8])}{more}"
 
-    def preload(self, arrays: Iterable[str]) -> Cache:
-        """The same cache with the named arrays held in memory: later reads of them touch no disk."""
-        return replace(self, _memory=self._memory | self.read(range(len(self.clips)), arrays))
+    def preload(self, arrays: Iterable[str], *, limit: int = PRELOADED) -> Cache:
+        """The same cache with the named arrays held in memory: later reads of them touch no disk.
+
+        Where they take more than ``limit`` bytes together, nothing is held, and batches are read as they are asked for.
+        """
+        names = list(arrays)
+        stores = [self._stores[name] for name in names if name in self._stores]
+        if sum(store.dtype.numpy_dtype.itemsize * store.size for store in stores) > limit:
+            return self
+        return replace(self, _memory=self._memory | self.read(range(len(self.clips)), names))
 
 
 @dataclass(frozen=True)

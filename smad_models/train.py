@@ -188,6 +188,8 @@ def _fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=options.epochs)
     order = torch.Generator().manual_seed(options.seed)
     history: dict[str, list[float]] = {name: [] for name in Losses._fields}
+    if features is None:  # each epoch reads them anew
+        cache = cache.preload(("face",))
     with deterministic(device), _progress(title, options.epochs) as advance:
         for _ in range(options.epochs):
             sums = torch.zeros(len(history), device=device)

@@ -70,6 +70,14 @@ def test_preloaded_arrays_are_read_without_the_disk(store: Path, arrays: dict[st
     np.testing.assert_array_equal(cache.read([5, 66], ["eye"])["eye"], arrays["eye"][[5, 66]])
 
 
+def test_what_does_not_fit_is_read_when_it_is_wanted(store: Path, arrays: dict[str, np.ndarray]) -> None:
+    cache = open_cache(store).preload(["eye"], limit=arrays["eye"].nbytes - 1)
+    np.testing.assert_array_equal(cache.read([5], ["eye"])["eye"], arrays["eye"][[5]])
+    shutil.rmtree(store)
+    with pytest.raises(ValueError, match="array eye cannot be read for clip "):
+        cache.read([5], ["eye"])
+
+
 def test_an_unknown_version_is_refused_with_both_versions(store: Path) -> None:
     edit_attributes(store, version=2)
     with pytest.raises(ValueError, match="want format 'smad-cache' version 1, got 'smad-cache' version 2"):
