@@ -125,7 +125,7 @@ def play(runner: InProcess | ThroughSnakemake, builder: InProcess, *, histories:
 
 
 def test_a_short_history_ends_where_a_clean_build_does(in_process: InProcess) -> None:
-    assert play(in_process, in_process, histories=2, length=15) >= 15
+    assert play(in_process, in_process, histories=2, length=16) >= 10
 
 
 def each_trap() -> list[list[tuple[str, dict[str, Any]]]]:
