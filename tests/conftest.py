@@ -36,11 +36,16 @@ class Run:
         return Counter(rule for rule in rules if rule not in ("all", "features"))
 
 
-def run_workflow(directory: Path, target: str, *arguments: str, cores: int = 2) -> Run:
-    """Run the workflow on ``directory``, whose configuration is its config.yaml, as a user would."""
+def workflow_command(directory: Path, target: str, *arguments: str, cores: int = 2) -> list[str]:
+    """The command that runs the workflow on ``directory``."""
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), target, "--snakefile"]
     command += [str(ROOT / "workflow/Snakefile"), "--directory", str(directory), *arguments]
-    command += ["--configfile", str(directory / "config.yaml")]
+    return [*command, "--configfile", str(directory / "config.yaml")]
+
+
+def run_workflow(directory: Path, target: str, *arguments: str, cores: int = 2) -> Run:
+    """Run the workflow on ``directory``, whose configuration is its config.yaml, as a user would."""
+    command = workflow_command(directory, target, *arguments, cores=cores)
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, cwd=directory, check=False)
     return Run(done.returncode, done.stdout + done.stderr)
 

@@ -36,10 +36,8 @@ IS_RUN = workflow.is_main_process and not workflow.output_settings.dryrun and no
 FINGERPRINTS = fingerprints.Fingerprints(SMAD / "fingerprints.sqlite")
 try:
     if IS_RUN:
-        for folder in ("results", "logs", SMAD):
-            atomic.check_writable(Path(folder))
-    LOCK = turns.hold_lock(SMAD / "lock") if IS_RUN else None  # until this process ends
-    if IS_RUN:
+        atomic.check_writable(SMAD)
+        LOCK = turns.hold_lock(SMAD / "lock")  # until this process ends
         turns.wait_for_jobs(SMAD / "jobs.lock")
         for folder in (Path("results"), SMAD):
             atomic.sweep_drafts(folder)
@@ -48,15 +46,16 @@ try:
     if workflow.is_main_process:
         UNITS = {(u.stage, u.participant): u for u in freshness.plan_units(CLIPS, CONFIG, FINGERPRINTS)}
     if IS_RUN:
+        if any(unit.stage == "faces" and not unit.is_fresh for unit in UNITS.values()):
+            model_files.find_models(CONFIG["face"])  # once, before any of the jobs asks for them
+        for folder in ("results", "logs"):
+            atomic.check_writable(Path(folder))
         failures.clear_failures()
         if privacy.mode_held(SETTINGS) != CONFIG["cache"]["mode"]:
             for folder in ("results", "logs", SMAD, ".snakemake"):
                 privacy.apply_mode(Path(folder), CONFIG["cache"]["mode"])
         freshness.write_key(SETTINGS, f"{fingerprints.canonical(CONFIG)}\n")
         atexit.register(FINGERPRINTS.save)  # at the end: given checkpoints are looked at later than the clips
-        has_work = any(unit.stage == "faces" and not unit.is_fresh for unit in UNITS.values())
-        if has_work:  # once, before any of the jobs asks for them
-            model_files.find_models(CONFIG["face"])
 except (BlockingIOError, atomic.StorageError, model_files.ModelFileError) as error:
     raise WorkflowError(str(error)) from None
 
