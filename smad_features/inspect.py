@@ -177,7 +177,8 @@ def _read_part(
         state["state"],
         state["reason"],
         {array: values[row] for array, values in unit.arrays.items()} if is_ok else {},
-        unit.quality[name],
+        # What is told channel by channel would fill the page; it stands in quality_channels.tsv.
+        {key: value for key, value in unit.quality[name].items() if not isinstance(value, dict)},
         unit.record["settings"],
         record["start"],
         record["end"],
