@@ -27,7 +27,7 @@ test: $(READY)
 	pytest -m "not slow" -n $(CORES) --dist loadfile
 
 test-slow: $(READY)
-	pytest -m slow
+	pytest -m slow -n $(CORES) --dist loadfile
 
 env: $(READY)
 
