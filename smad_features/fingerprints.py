@@ -127,7 +127,12 @@ def library_version(name: str) -> str:
 @cache
 def code_digest(module: str) -> str:
     """A digest of a module's code, comments, docstrings and formatting aside; the same for every Python version."""
-    return xxhash.xxh3_128_hexdigest(code_facts(_source_file(module).read_text(encoding="utf-8")).encode())
+    return digest_source(_source_file(module).read_text(encoding="utf-8"))
+
+
+def digest_source(source: str) -> str:
+    """xxh3-128 of what Python source says (`code_facts`), in hex."""
+    return xxhash.xxh3_128_hexdigest(code_facts(source).encode())
 
 
 def module_folder(package: str) -> Path:

@@ -133,7 +133,7 @@ def _edit_code(code: dict[str, str], libraries: dict[str, str]) -> None:
         if not code.get(module):
             return _code_digest(module)
         source = fingerprints._source_file(module).read_text(encoding="utf-8")
-        return fingerprints.digest_of(fingerprints.code_facts(source + code[module]))
+        return fingerprints.digest_source(source + code[module])
 
     freshness.code_digest = later_stages.code_digest = digest
     freshness.library_version = lambda name: libraries.get(name) or _library_version(name)

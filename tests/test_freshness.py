@@ -11,13 +11,13 @@ import pytest
 
 from smad_features import fingerprints, freshness, turns
 from smad_features.config import complete_config
-from smad_features.fingerprints import Fingerprints, digest_of
+from smad_features.fingerprints import Fingerprints
 from smad_features.freshness import STAGES, explain, next_key
 from smad_features.manifest import Clip
 
 
 def digest(source: str) -> str:
-    return digest_of(fingerprints.code_facts(textwrap.dedent(source)))
+    return fingerprints.digest_source(textwrap.dedent(source))
 
 
 CODE = '''
