@@ -7,6 +7,7 @@ it last ended, or when a job that it depends on ran. The detector is a stand-in 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -192,10 +193,14 @@ def run(*, cores: int) -> int:
         for name, command in (("list_clips", ["list-clips"]), ("quality", ["quality"]), ("pack", ["pack"])):
             digest = fingerprints.digest_of(later.record(name))
             key = _key(name, digest, made=later.made(name, digest))
-            if ran or _is_due(name, Path("results") / later_stages.LATER_STAGES[name].output, key):
+            output = Path("results") / later_stages.LATER_STAGES[name].output
+            inputs = [unit.path for unit in plan] + ([] if name == "list_clips" else [Path("results/clips.tsv")])
+            if ran or _is_due(name, output, key) or _has_new_input(name, output, inputs):
                 threads = ["--threads", str(cores)] if name == "pack" else []
                 if _run_jobs([_job(name, [*command, *threads], key=key)]):
                     return JOB_FAILED
+                output.touch()  # as Snakemake does, whether the job wrote it or found nothing to do
+                _note(name, "inputs").write_text(json.dumps({str(path): _content(path) for path in inputs}))
                 ran = ran or name == "list_clips"
     return 0
 
@@ -217,6 +222,18 @@ def _is_due(name: str, output: Path, key: Path | None) -> bool:
     noted = _note(name, "key")
     has_changed = key is not None and (not noted.exists() or noted.read_text() != key.read_text())
     return has_changed or not output.exists() or _note(name, "unfinished").exists()
+
+
+def _has_new_input(name: str, output: Path, inputs: Iterable[Path]) -> bool:
+    """Snakemake's rule: one is newer, and not known to have the content that the product was made from."""
+    noted = _note(name, "inputs")
+    known = json.loads(noted.read_text()) if noted.exists() else {}
+    newer = [path for path in inputs if path.stat().st_mtime_ns > output.stat().st_mtime_ns]
+    return any(known.get(str(path)) != _content(path) for path in newer)
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _job(name: str, words: list[str], *, key: Path) -> Callable[[], int]:
