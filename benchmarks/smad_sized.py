@@ -73,7 +73,7 @@ def _make_sources(data: Path, participant: str, clips: int) -> None:
 
 
 def _write_tables(data: Path, rows: list[tuple[str, str]]) -> None:
-    from smad_features.synthetic import CIRCUMPLEX
+    from smad_features.synthetic_plan import CIRCUMPLEX
 
     with (data / "clips.tsv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
