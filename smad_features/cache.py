@@ -102,20 +102,17 @@ def read_unit(path: Path) -> Unit:
     CacheError
         Not a unit, of another version, or damaged: the clips that are hit are named.
     """
-    found = read_unit_attributes(path)
-    mend = f"to mend it, delete it and run the workflow again: rm {path}"
-    if found is None:
-        raise CacheError(f"{path}: not a whole unit of version {UNIT_VERSION}; {mend}")
+    found = _attributes_of(path)
     content = path.read_bytes()
     if not is_whole(content):
-        raise CacheError(f"{path}: damaged: {_name_damaged(content, found['clips'])}; {mend}")
+        raise CacheError(f"{path}: damaged: {_name_damaged(content, found['clips'])}; {_mend(path)}")
     held: dict[str, Buffer] = {
         name: default_buffer_prototype().buffer.from_bytes(x) for name, x in read_entries(content).items()
     }
     group = zarr.open_group(MemoryStore(held, read_only=True), mode="r")
     arrays = {name: np.asarray(array[...]) for name, array in group.arrays()}
     if digest_of(_contents(found["clips"], arrays)) != found["content"]:
-        raise CacheError(f"{path}: damaged (its arrays are not those that were written); delete it and run again")
+        raise CacheError(f"{path}: damaged (its arrays are not those that were written); {_mend(path)}")
     keys = ("participant", "clips", "states", "quality", "record")
     return Unit(arrays=arrays, **{key: found[key] for key in keys})
 
@@ -178,10 +175,8 @@ def _pack(
     provenance = {}
     for files in units:
         for participant in sorted({participant for participant, _ in rows} & files.keys()):
-            found = read_unit_attributes(files[participant])
-            if found is None:
-                raise CacheError(f"{files[participant]}: not a whole unit; delete it and run the workflow again")
-            provenance[f"{files[participant].parent.name}/{participant}"] = found["content"]
+            path = files[participant]
+            provenance[f"{path.parent.name}/{participant}"] = _attributes_of(path)["content"]
     digest = digest_of(
         [schema.VERSION, _LAYOUT, rows, provenance, attributes, {name: str(spec) for name, spec in specs.items()}]
     )
@@ -313,10 +308,8 @@ def _write_shard(
 
 def _read_rows(path: Path, clips: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Each array's name and its rows of ``clips``, checksums checked; no more of a unit is read than these need."""
-    found = read_unit_attributes(path)
-    if found is None:
-        raise CacheError(f"{path}: not a whole unit of version {schema.VERSION}; delete it and run the workflow again")
-    places = np.array([found["clips"].index(clip) for clip in clips])
+    held = _attributes_of(path)["clips"]
+    places = np.array([held.index(clip) for clip in clips])
     first, last = places.min(), places.max()
     try:
         with zipfile.ZipFile(path) as archive:
@@ -329,7 +322,19 @@ def _read_rows(path: Path, clips: Sequence[str]) -> Iterator[tuple[str, np.ndarr
             for name, array in arrays.items():
                 yield name, np.asarray(array[first : last + 1])[places - first]
     except (ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise CacheError(f"{path}: damaged ({error}); delete it and run the workflow again") from error
+        raise CacheError(f"{path}: damaged ({error}); {_mend(path)}") from error
+
+
+def _attributes_of(path: Path) -> dict[str, Any]:
+    """What a unit says of itself; CacheError where there is no whole unit of this version."""
+    found = read_unit_attributes(path)
+    if found is None:
+        raise CacheError(f"{path}: not a whole unit of version {UNIT_VERSION}; {_mend(path)}")
+    return found
+
+
+def _mend(path: Path) -> str:
+    return f"to mend it, delete it and run the workflow again: rm {path}"
 
 
 def _create_array(
