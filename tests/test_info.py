@@ -26,8 +26,13 @@ EMOTIONS = ("happiness", "sadness", "fear", "disgust", "surprise", "anger", "neu
 
 @pytest.mark.parametrize(
     ("variant", "parameters", "head"),
-    [("va", 12_768_179, 2_753), ("discrete", 12_767_737, 2_311), ("intensity", 12_765_946, 520), ("emert", 12_625_209, 231)],
-)  # fmt: skip
+    [
+        ("va", 12_768_179, 2_753),
+        ("discrete", 12_767_737, 2_311),
+        ("intensity", 12_765_946, 520),
+        ("emert", 12_625_209, 231),
+    ],
+)
 def test_parameters_are_the_published_ones_by_part(variant: Variant, parameters: int, head: int) -> None:
     model = Maqt(variant)
     counted = count_parameters(model)
