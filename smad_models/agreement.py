@@ -43,7 +43,8 @@ together, one column), ``expert``, ``model``. Ratings are ``intensity``, ``valen
         "rules": {rule: clips},                   # by which emotions are decided (`consensus.RULES`)
         "confidence": {label: statistic}          # mean over clips
       },
-      "notes": [sentences]                        # how missing annotations are treated, what the intervals mean
+      "notes": [sentences],                       # how missing annotations are treated, what the intervals mean
+      "provenance": {"key": text, "annotations": sha256 of the rows that count}
     }
 
 For two annotators ICC(2,1) is Lin's concordance correlation (CCC) but for a factor of about 1 + 1/n: what the benchmark

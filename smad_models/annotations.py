@@ -54,7 +54,7 @@ class Annotations:
     """What every annotator said of every clip."""
 
     clips: tuple[str, ...]  # in the order of the table
-    annotators: tuple[Annotator, ...]  # self-reports, then experts, then models
+    annotators: tuple[Annotator, ...]  # self-reports, then experts, then models; by name
     emotions: tuple[str, ...]
     codes: np.ndarray  # (clips, annotators) int64: an index into emotions; -1 = not given
     ratings: Mapping[str, np.ndarray]  # each (clips, annotators) float64; NaN = not given
@@ -141,7 +141,7 @@ def arrange(rows: Iterable[Annotation], *, emotions: Sequence[str] | None) -> An
     known = tuple(emotions or sorted({row.label.emotion for row in rows if row.label.emotion is not None}))
     clips = tuple(dict.fromkeys(row.clip for row in rows))
     columns = dict.fromkeys(Annotator(SELF if row.kind == SELF else row.annotator, row.kind) for row in rows)
-    annotators = tuple(sorted(columns, key=lambda who: KINDS.index(who.kind)))
+    annotators = tuple(sorted(columns, key=lambda who: (KINDS.index(who.kind), who.name)))
     place = {clip: i for i, clip in enumerate(clips)}
     column = {who.name: i for i, who in enumerate(annotators)}
     code = {name: i for i, name in enumerate(known)}

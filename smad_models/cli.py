@@ -12,6 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from smad_models import annotation_commands
+
 RESULTS = Path("results")
 SETTINGS = Path(".smad/config.json")  # of the last run of the workflow here
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -121,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     path(sub, "output", None, "JSON file of one task")
     sub.add_argument("--table", type=Path, help="write scores.tsv from the JSON files named by --show")
     sub.add_argument("--show", type=Path, nargs="+", metavar="JSON", help="print the scoreboard of these")
+
+    annotation_commands.add_commands(command)
 
     sub = command("report", _report, "write one self-contained page of scores and quality")
     sub.add_argument("--tasks", required=True, help="separated by commas")

@@ -48,21 +48,44 @@ class Consensus:
     clips: tuple[str, ...]
     labels: tuple[Label, ...]
     confidence: Mapping[str, np.ndarray]  # of each of LABELS: (clips,) float64, 0..1; NaN = nothing to compare
-    rules: tuple[str, ...]  # by which the emotion was decided: one of RULES, or the method; empty = nobody named one
+    rules: tuple[
+        str, ...
+    ]  # by which the emotion was decided: one of RULES, dawid-skene or reviewer; empty = none was named
     annotators: np.ndarray  # (clips,) int64: how many said anything
 
 
-def find_consensus(annotations: Annotations, *, method: Method = "majority", ratings: Ratings = "mean") -> Consensus:
-    """Bring each clip's annotations down to one label, by the rules above."""
+def find_consensus(
+    annotations: Annotations,
+    *,
+    method: Method = "majority",
+    ratings: Ratings = "mean",
+    decider: str | None = None,
+) -> Consensus:
+    """Bring each clip's annotations down to one label, by the rules above.
+
+    ``decider``: an annotator who has the last word on what he or she has annotated; the confidence of such an emotion
+    is the fraction of the annotators who name it.
+    """
     if method == "majority":
         codes, sure, rules = _decide_by_majority(annotations)
     else:
         codes, sure, rules = _decide_by_model(annotations)
+    last = [i for i, who in enumerate(annotations.annotators) if who.name == decider]
+    if last:
+        own = annotations.codes[:, last[0]]
+        decided = np.flatnonzero(own >= 0)
+        votes = annotations.votes()[decided]
+        codes[decided] = own[decided]
+        share = votes[np.arange(len(decided)), own[decided]] / votes.sum(axis=1)
+        sure[decided] = np.where(votes.sum(axis=1) > 1, share, np.nan)
+        rules = ["reviewer" if own[i] >= 0 else rule for i, rule in enumerate(rules)]
     confidence = {"emotion": sure}
     values = {}
     for name, (low, high) in RATINGS.items():
         given = annotations.ratings[name]
         values[name] = mean_ratings(given, rating_weights(given) if ratings == "weighted" else None)
+        if last:
+            values[name] = np.where(np.isnan(given[:, last[0]]), values[name], given[:, last[0]])
         many = (~np.isnan(given)).sum(axis=1) > 1
         confidence[name] = np.full(len(given), np.nan)
         confidence[name][many] = 1 - np.nanstd(given[many], axis=1) / ((high - low) / 2)
