@@ -179,7 +179,10 @@ def test_the_command_counts_the_clips_of_the_table_and_writes_the_consensus(
     assert found["intensity"]["pairs"][0]["bias"]["value"] == -1
     assert found["consensus"]["rules"] == {"majority": 2, "experts": 0, "reliability": 0, "undecided": 0}
     assert (tmp_path / "labels.tsv").read_text(encoding="utf-8").splitlines()[1].startswith("a\tfear\t1.5\t0\t0\t1\t")
-    assert main([*command[:-1], str(table)]) == 1  # the annotations themselves
+    assert main(command) == 1
+    assert "labels.tsv: is there already: labels and annotations are not written over" in capsys.readouterr().err
+    (tmp_path / "labels.tsv").unlink()
+    assert main([*command, "--output", str(table)]) == 1
     assert "annotations.tsv: is read here: name another file" in capsys.readouterr().err
     assert main([*command, "--emotions", "joy"]) == 1
     assert "row 2: clip a: emotion 'fear' is none of joy" in capsys.readouterr().err

@@ -139,16 +139,16 @@ def test_a_queue_says_why_in_words() -> None:
     queue = make_queue(annotations, labels, {"emotion": {"c0": p, "c1": p, "c2": p}}, tasks=["emotion"])
     whys = {one.clip: one.why for one in queue}
     assert whys["c0"] == (
-        "3 of 6 annotators do not say fear (happiness 2, sadness 1); the model says surprise (0.50), fear 0.30"
+        "3 of 6 annotators do not say fear (happiness 2, sadness 1); the network says surprise (0.50), fear 0.30"
     )
-    assert whys["c1"] == "all 6 annotators say happiness; the model says surprise (0.50), happiness 0.20"
-    assert whys["c2"] == "no label: annotators say sadness 1, fear 1; the model says surprise (0.50)"
+    assert whys["c1"] == "all 6 annotators say happiness; the network says surprise (0.50), happiness 0.20"
+    assert whys["c2"] == "no label: annotators say sadness 1, fear 1; the network says surprise (0.50)"
     assert whys["new"] == "nobody has annotated it"
     assert queue[0].clip == "c2"  # it disagrees and contradicts most
     made = study(0, error="misled")
     why = make_queue(made.annotations, made.labels, made.predictions, tasks=["arousal"])[0].why
     assert why.startswith("arousal: annotators are 0.")
-    assert "; the model says " in why
+    assert "; the network says " in why
 
 
 def test_one_annotator_alone_settles_less_than_six() -> None:
@@ -225,6 +225,14 @@ def test_the_command_writes_a_queue_that_can_be_filled_in(
     few = queue_of(folder, tmp_path / "few.tsv", "--limit", "5", "--tasks", "emotion", capsys=capsys)
     assert len(few) == 5
     assert set(few["task"]) == {"emotion"}
+    answer(few, tmp_path / "few.tsv", new_valence=lambda row: "0.5" if row["rank"] == "2" else "")
+    output = ("--output", tmp_path / "few.tsv", "--labels")
+    code, said = run(folder, "relabel-queue", *output, folder / "labels.tsv", capsys=capsys)
+    assert code == 1
+    assert "few.tsv: somebody has answered there: merge it, or name another file" in said
+    code, said = run(folder, "relabel-queue", *output, tmp_path / "few.tsv", capsys=capsys)
+    assert code == 1
+    assert "few.tsv: is read here: name another file" in said
 
 
 def test_predictions_of_other_emotions_are_refused(folder: Path) -> None:
@@ -336,13 +344,16 @@ def test_a_reviewer_cannot_be_a_model_or_write_over_a_table_unasked(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.tsv").write_text("clip\t" + "\t".join(ANSWERS) + "\nP01_C1\tfear\t\t\t\n", encoding="utf-8")
-    (tmp_path / "short.tsv").write_text("clip\t" + "\t".join(ANSWERS) + "\nP01_C1\tfear\t\t\t\n", encoding="utf-8")
     for name, words, message in (
         ("model1", ("--in-place",), "was annotated by model1 before"),
         ("P02", ("--in-place",), "P02 is a participant there, not an expert"),
         ("anna", (), "want --output and --labels-out for the new tables, or --in-place"),
         ("anna", ("--in-place", "--output", "x.tsv"), "want --in-place, or --output and --labels-out, not both"),
-        ("anna", ("--output", folder / "annotations.tsv", "--labels-out", tmp_path / "l.tsv"), "is read here: name"),
+        (
+            "anna",
+            ("--output", folder / "annotations.tsv", "--labels-out", tmp_path / "l.tsv"),
+            "is there already: labels",
+        ),
     ):
         code, said = run(folder, "merge", tmp_path / "a.tsv", "--annotator", name, *words, capsys=capsys)
         assert code == 1
