@@ -36,7 +36,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--predictions", type=Path, default=RESULTS / "predictions", help="folder with {task}.parquet of held-out folds"
         "; default: results/predictions; tasks that it lacks are ranked by the annotators alone"
     )  # fmt: skip
-    sub.add_argument("--tasks", default=",".join(TASKS), help="separated by commas; default: %(default)s")
+    sub.add_argument(
+        "--tasks", default="emotion", help="separated by commas: their queues take turns; default: emotion"
+    )
     sub.add_argument("--limit", type=int, help="so many clips at most; default: all")
     sub.add_argument(
         "--output", type=Path, default=RESULTS / "relabel_queue.tsv", help="default: results/relabel_queue.tsv"
@@ -124,6 +126,8 @@ def _relabel_queue(options: argparse.Namespace) -> None:
         task: read_predictions(file, task, annotations.emotions) for task, file in files.items() if file.is_file()
     }
     queue = make_queue(annotations, labels, predictions, tasks=tasks)[: options.limit]
+    if not queue:
+        raise ValueError(f"{options.annotations}: nobody says anything of {' or '.join(tasks)}: see --tasks")
     _refuse_inputs(options, [options.output])
     if options.output.exists() and has_answers(options.output):
         raise ValueError(f"{options.output}: somebody has answered there: merge it, or name another file")

@@ -40,7 +40,6 @@ import numpy as np
 from smad_models.annotations import LABELS, RATINGS, Annotations, Label, show_number
 from smad_models.folds import read_table
 
-TASKS = LABELS
 ANSWERS = tuple(f"new_{name}" for name in LABELS)  # columns that the reviewer fills
 FACTORS = ("disagreement", "uncertainty", "contradiction")
 COLUMNS = ("rank", "clip", "task", "why", "score", *FACTORS, *LABELS, *ANSWERS)
@@ -73,7 +72,7 @@ def make_queue(
     labels: Mapping[str, Label],
     predictions: Mapping[str, Mapping[str, np.ndarray]],
     *,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str] = LABELS,
 ) -> list[Queued]:
     """All clips that are labelled or annotated, the most doubtful first.
 

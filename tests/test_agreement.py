@@ -128,11 +128,12 @@ def test_missing_annotations_are_left_out_where_they_must_be_and_counted(annotat
     [
         arrange([Annotation("a", "E1", "expert", Label("fear", 1, 0, 0))], emotions=EMOTIONS),
         arrange([Annotation("a", "E1", "expert", Label())], emotions=EMOTIONS),
+        arrange([Annotation("a", f"E{i}", "expert", Label(None, i, 0.5, 0.5)) for i in range(2)], emotions=None),
         of_votes("hhhhhh hhhhhh"),
         of_votes("h..... .s...."),
         of_votes("hs hs", kinds=("participant", "model")),
     ],
-    ids=["one annotation", "an empty one", "all the same", "nobody twice", "no experts"],
+    ids=["one annotation", "an empty one", "no emotions at all", "all the same", "nobody twice", "no experts"],
 )
 def test_what_does_not_exist_is_null_with_a_reason(annotations: Annotations) -> None:
     found = json.loads(agreement_text(measure_agreement(annotations)))  # and no NaN is in the text
