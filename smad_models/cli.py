@@ -12,6 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from smad_models import annotation_commands
+
 RESULTS = Path("results")
 SETTINGS = Path(".smad/config.json")  # of the last run of the workflow here
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -133,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("checkpoints", type=Path, nargs="*", metavar="CHECKPOINT", help="{task}/fold{k}.safetensors")
     sub.add_argument("--variant", choices=VARIANTS, help="a network without a checkpoint")
     sub.add_argument("--json", action="store_true", help="as JSON, with the statistics of each channel")
+
+    annotation_commands.add_commands(command)
 
     sub = command("report", _report, "write one self-contained page of scores and quality")
     sub.add_argument("--tasks", required=True, help="separated by commas")
