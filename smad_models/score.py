@@ -1,4 +1,41 @@
-"""Predictions to scores: joined with labels and folds, guarded against leaks, written as JSON, table, scoreboard."""
+"""Predictions to scores: guarded against leaks, joined with labels and folds, written as one JSON file a task.
+
+The scores' JSON
+----------------
+``M`` is a metric's name, ``P`` an object ``{"fold": {M: {"mean", "sd", "folds": [...]}}, "pooled": {M: {"value",
+"ci95": [lo, hi], "ci95_clips": [lo, hi]}}, "published": {M: {"mean", "folds": [...]}}}``. A number that is undefined
+is null, and ``reasons`` says why under its path, such as ``pooled.auroc``, ``polarity.fold.uar.fold3`` or
+``baselines.linear``.
+
+- ``task``; ``clips``: ``predicted``, ``scored``, ``unlabelled``, ``participants``, ``present`` {modalities: clips}
+- ``protocols``: ``P``. M of emotion: war, uar, f1_weighted, f1_macro, kappa, auroc, ece; of values: mae, mse, rmse,
+  ccc, pearson, spearman, r2, bias. ``ci95`` is over participants; ``ci95_clips`` over clips is too narrow, and shown
+  for that
+- ``differences``: ``sentence`` (why the protocols differ, and by how much here), ``metric`` (the one that it speaks
+  of), ``fold``, ``pooled``, ``published`` (its values)
+- ``baselines``: {name: ``P``}; the first is ``majority_class`` or ``training_mean``, the second ``linear``.
+  ``linear`` is absent where no cache was at hand, with a reason under ``baselines.linear``
+- ``leaks``: ``verifiable``, ``certificate`` (one line; null when unverifiable), ``sentence`` (what to show: the
+  certificate, or "unverifiable: ..."), ``checks`` {name: "passed" | "not asked" | "unverifiable: ..."} with the names
+  participants, stimuli, folds, clips, inputs, checkpoints, statistics
+- ``per_participant``: {participant: {"fold", "clips", M...}}, the headline metrics (war, or mae and bias) within a
+  person
+- ``reasons``: {path: sentence}
+- ``provenance``: ``key``, digests ``predictions``, ``labels``, ``folds``, ``cache`` (null = unknown) and
+  ``checkpoints`` {fold: sha256}, ``versions`` {program: version}, ``seed``, ``bootstrap`` {"over", "draws", "seed",
+  "note"}, ``published`` {"batch", "order"}, ``baselines`` {name: what it is}, ``command`` (to run it again),
+  ``notes`` {subject: warning}
+
+Of the emotion task also
+
+- ``confusion``: ``labels`` [...], ``matrix`` [truth][prediction] (null = no clips)
+- ``per_class``: {emotion: {"recall", "precision", "f1", "auroc", "support", "predicted"}}
+- ``calibration``: ``ece`` and ``bins`` [{"lo", "hi", "clips", "confidence", "accuracy"}], 15 of equal width, means
+  null in empty ones; the whole is null where the predictions hold no probabilities
+- ``polarity``: the view of three classes: ``of`` {emotion: "positive" | "neutral" | "negative"}, ``left_out``
+  [emotions], ``clips`` (scored in it), ``protocols`` ``P``, ``baselines`` {name: ``P``}, ``confusion`` (with a last
+  column ``other`` where emotions are left out), ``per_class``; null where the mapping names less than two classes
+"""
 
 from __future__ import annotations
 
