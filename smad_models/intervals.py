@@ -54,7 +54,11 @@ def bootstrap(scored: Scored, *, classes: int | None, over: Over = "participants
     parts = []
     for weights in draw_weights(units, block=max(1, _BLOCK // len(scored.truth))):
         found = weights @ sums
-        linear = emotion_values(found, classes) if classes is not None else value_values(found, _tiny(scored))
+        linear = (
+            emotion_values(found, classes)
+            if classes is not None
+            else value_values(found, variance_of_constants(scored))
+        )
         parts.append(linear | ranks.values(weights[:, unit]))
     return {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
 
@@ -140,7 +144,8 @@ def value_values(sums: np.ndarray, tiny: float) -> dict[str, np.ndarray]:
     }
 
 
-def _tiny(scored: Scored) -> float:
+def variance_of_constants(scored: Scored) -> float:
+    """Variances up to this are rounding errors of a constant."""
     return 1e-12 * float(max(scored.truth.var(), scored.prediction.var()))
 
 

@@ -190,7 +190,8 @@ def class_metrics(scored: Scored, names: Sequence[str]) -> tuple[dict[str, dict[
         precision, recall, f1, _ = precision_recall_fscore_support(
             scored.truth, scored.prediction, labels=list(classes), zero_division=0
         )
-    table, reasons = {}, {}
+    table: dict[str, dict[str, Any]] = {}
+    reasons: Reasons = {}
     for c, name in enumerate(names):
         table[name] = {
             "recall": float(recall[c]) if support[c] else None,
