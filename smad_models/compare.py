@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from smad_models.folds import Row, read_folds
 from smad_models.intervals import (
+    BLOCK,
     draw_weights,
     emotion_sums,
     emotion_values,
@@ -104,10 +105,10 @@ def compare(
     Returns
     -------
     dict
-        ``tasks[task]``: ``a`` and ``b`` (files), ``clips``, ``participants``, ``metrics`` {name: {"a", "b", "difference"
-        (a - b), "ci95"}}, ``tested`` (a metric), ``p``, ``p_holm`` (corrected over the tasks), ``swaps`` (how many, and
-        whether all), ``identical`` (whether every prediction is equal). None is undefined: see ``reasons`` {path:
-        sentence}.
+        ``tasks[task]``: ``a`` and ``b`` (files), ``clips``, ``participants``, ``metrics`` {name: {"a", "b",
+        "difference" (a - b), "ci95"}}, ``tested`` (a metric), ``p``, ``p_holm`` (corrected over the tasks), ``swaps``
+        (how many, and whether all), ``identical`` (whether every prediction is equal). None is undefined: see
+        ``reasons`` {path: sentence}.
 
     Raises
     ------
@@ -171,10 +172,9 @@ def _compare_task(a: Scored, b: Scored, classes: int | None) -> dict[str, Any]:
 
     names = headlines("emotion" if classes is not None else "value")
     whole = [values(part.sum(axis=0, keepdims=True)) for part in sums]
-    drawn: list[dict[str, np.ndarray]] = [{}, {}]
-    for weights in draw_weights(len(people), block=1 << 30):
-        drawn = [values(weights @ part) for part in sums]
-    metrics = {}
+    blocks = [[weights @ part for part in sums] for weights in draw_weights(len(people))]
+    drawn = [values(np.concatenate(part)) for part in zip(*blocks, strict=True)]
+    metrics: dict[str, dict[str, Any]] = {}
     for name in names:
         one, other = (_number(part[name][0]) for part in whole)
         known = one is not None and other is not None
@@ -204,16 +204,20 @@ def _compare_task(a: Scored, b: Scored, classes: int | None) -> dict[str, Any]:
 def _permute(sums: Sequence[np.ndarray], value: Any, found: float) -> tuple[float, str]:
     """The share of swaps that set the two at least as far apart as they were found."""
     people = len(sums[0])
+    a, b, apart = sums[0].sum(axis=0), sums[1].sum(axis=0), sums[1] - sums[0]
+    moved = []
     if people <= EXACT:
-        swaps = (np.arange(2**people)[:, None] >> np.arange(people) & 1).astype(float)  # (2^n, n), that of none first
+        every = np.arange(2**people)[:, None] >> np.arange(people) & 1  # (2^n, n), that of none first
+        moved.append(every.astype(float) @ apart)
     else:
-        random = np.random.default_rng(SEED).integers(0, 2, size=(SWAPS, people)).astype(float)
-        swaps = np.concatenate([np.zeros((1, people)), random])
-    both = sums[0].sum(axis=0) + sums[1].sum(axis=0)
-    one = sums[0].sum(axis=0) + swaps @ (sums[1] - sums[0])
-    apart = np.abs(value(one) - value(both - one))
-    share = float(np.mean(apart >= abs(found) - 1e-12))
-    return share, f"all {len(swaps)}" if people <= EXACT else f"{SWAPS} at random"
+        moved.append(np.zeros((1, len(a))))
+        rng, block = np.random.default_rng(SEED), max(1, BLOCK // people)
+        for start in range(0, SWAPS, block):
+            some = rng.integers(0, 2, size=(min(block, SWAPS - start), people))
+            moved.append(some.astype(float) @ apart)
+    one = a + np.concatenate(moved)
+    share = float(np.mean(np.abs(value(one) - value(a + b - one)) >= abs(found) - 1e-12))
+    return share, f"all {len(one)}" if people <= EXACT else f"{SWAPS} at random"
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

@@ -23,7 +23,7 @@ DRAWS = 2000
 SEED = 0
 LEVEL = (0.025, 0.975)  # percentiles: 95 %
 ENOUGH = 0.95  # of the draws must have a value
-_BLOCK = 4_000_000  # numbers in memory at a time
+BLOCK = 4_000_000  # numbers in memory at a time
 
 Over = Literal["participants", "clips"]
 
@@ -52,13 +52,12 @@ def bootstrap(scored: Scored, *, classes: int | None, over: Over = "participants
     sums = emotion_sums(scored, unit, units, classes) if classes is not None else value_sums(scored, unit, units)
     ranks = _Areas(scored) if classes is not None else _Ranks(scored)
     parts = []
-    for weights in draw_weights(units, block=max(1, _BLOCK // len(scored.truth))):
+    for weights in draw_weights(units, block=BLOCK // len(scored.truth)):
         found = weights @ sums
-        linear = (
-            emotion_values(found, classes)
-            if classes is not None
-            else value_values(found, variance_of_constants(scored))
-        )
+        if classes is not None:
+            linear = emotion_values(found, classes)
+        else:
+            linear = value_values(found, variance_of_constants(scored))
         parts.append(linear | ranks.values(weights[:, unit]))
     return {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
 
@@ -71,8 +70,9 @@ def interval(draws: np.ndarray) -> tuple[list[float] | None, int]:
     return [float(end) for end in np.quantile(defined, LEVEL)], len(draws) - len(defined)
 
 
-def draw_weights(units: int, *, block: int, draws: int = DRAWS, seed: int = SEED) -> Iterator[np.ndarray]:
+def draw_weights(units: int, *, block: int | None = None, draws: int = DRAWS, seed: int = SEED) -> Iterator[np.ndarray]:
     """``(block, units)`` float64 at a time: how often each unit was drawn, with replacement, as many as there are."""
+    block = max(1, BLOCK // units if block is None else block)
     rng = np.random.default_rng(seed)
     chance = np.full(units, 1 / units)
     for start in range(0, draws, block):
