@@ -54,9 +54,10 @@ def write_whole(path: Path, text: str) -> None:
 # Narrow enough for a terminal of 80 columns, which is also what a log gets.
 _COLUMNS = ("task", "metric", "fold±sd", "pooled [95 % CI]", "publ.", "const.", "linear")
 _LEGEND = (
-    "fold = mean over folds; pooled = all clips at once, interval over participants, given the trained models;",
-    "publ. = mean over batches of 16, as published; const. = majority class or training mean; linear = linear model",
-    "on simple summaries; baselines by fold. - is undefined: the JSON says why.",
+    "fold: mean over folds; pooled: all clips at once, interval over participants,",
+    "given the trained models; publ.: mean over batches of 16, as published;",
+    "baselines by fold: const. = majority class or training mean, linear = a linear",
+    "model on simple summaries. Undefined (\u2013): the JSON says why.",
 )
 
 
