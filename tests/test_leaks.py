@@ -267,6 +267,17 @@ def test_statistics_of_another_cache_are_taken_from_the_checkpoints_own_record(s
     assert result(study)["leaks"]["verifiable"]
 
 
+def test_participants_who_were_set_aside_for_validation_may_be_missing_from_the_statistics(study: Path) -> None:
+    for fold in (1, 2, 3):
+        path = study / f"checkpoints/emotion/fold{fold}.safetensors"
+        trained = [f"P0{n}" for n in range(9) if n % 3 + 1 != fold]
+        write_checkpoint(study, fold, trained=trained, measured=trained[:-1])
+        write_tensors(path, read_tensors(path), asdict(replace(read_meta(path), scores={"validation_uar": 0.4})))
+    predict(study)
+    assert score() == 0
+    assert "validated on some of theirs" in result(study)["leaks"]["checks"]["statistics"]
+
+
 def test_the_digest_of_folds_is_that_of_the_predictions_record_whatever_the_order(study: Path) -> None:
     places = read_folds(study / "folds.tsv")
     assert digest_folds(places) == digest_folds(places[::-1]) == digest_value(sorted(places))
