@@ -88,6 +88,8 @@ KEYS = table_under("Keys")
         ({"emotions": ["joy", "joy"]}, r"`emotions`: \['joy', 'joy'\] has non-unique elements"),
         ({"emotions": ["joy", "a,b"]}, r"`emotions\.1`: 'a,b' does not match"),
         ({"tasks": ["dominance"]}, r"`tasks\.0`: 'dominance' is not one of"),
+        ({"folds": {"disjoint": ["stimulus"]}}, r"`folds\.disjoint`: \['stimulus'\] does not contain"),
+        ({"score": {"polarity": {"fear": "bad"}}}, r"`score\.polarity\.fear`: 'bad' is not one of \['positive'"),
         ({"tasks": []}, r"`tasks`: \[\] should be non-empty"),
         ({"clips": None}, r"`clips`: None is not of type 'string'"),
         (["clips"], r"`the whole file`: \['clips'\] is not of type 'object'"),
@@ -241,7 +243,9 @@ def another(key: str) -> Any:
         return min(default + 1, rule.get("maximum", default + 1))
     if "array" in rule["type"]:
         return [0, 0, 960, 540]
-    return {"time": "t"} if "object" in rule["type"] else "other"
+    if "object" in rule["type"]:
+        return {"time": rule["additionalProperties"].get("enum", ["t"])[0]}
+    return "other"
 
 
 # One preset of channels has no other to change to.

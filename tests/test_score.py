@@ -1,268 +1,29 @@
-"""Scores: golden numbers of the published scripts, scikit-learn, SciPy, closed forms, and the guard against leaks."""
+"""Scores from files: what is written, in which shape, and what cannot be scored."""
 
 import io
 import json
 import math
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import sklearn.metrics as sk
 from rich.console import Console
-from scipy import stats
+from scored_clips import close, write_files
 
-from smad_models.metrics import (
-    Scored,
-    baseline,
-    bootstrap,
-    emotion_metrics,
-    published_metrics,
-    score_protocols,
-    value_metrics,
-)
-from smad_models.score import print_scoreboard, score_task, write_scores_table
-
-EMOTIONS = ["happiness", "sadness", "fear", "disgust", "surprise", "anger", "neutral"]
-GOLDEN_NAMES = {"war": "war", "uar": "uar", "f1": "f1_weighted", "mae": "mae", "mse": "mse", "rmse": "rmse"}
-
-
-def close(wanted: Any) -> Any:
-    return pytest.approx(wanted, rel=0, abs=1e-12)
-
-
-@pytest.fixture(scope="session")
-def golden(shared: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    folder = shared / "maqt" / "golden"
-    with np.load(folder / "scoring.npz") as arrays:
-        return json.loads((folder / "scoring.json").read_text(encoding="utf-8")), dict(arrays)
-
-
-def golden_clips(arrays: dict[str, np.ndarray], task: str, *, permuted: bool = False) -> Scored:
-    parts = []
-    for fold in range(1, 6):
-        truth, prediction = arrays[f"fold{fold}_{task}"], arrays[f"fold{fold}_{task}_pred"]
-        order = arrays[f"fold{fold}_perm"] if permuted else np.arange(len(truth))
-        dtype = np.int64 if task == "emotion" else np.float64
-        parts.append((truth[order].astype(dtype), prediction[order].astype(dtype), np.full(len(truth), fold)))
-    truth, prediction, fold_of = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Scored(truth, prediction, fold_of, np.char.add("p", (np.arange(len(truth)) // 11).astype(str)))
-
-
-@pytest.mark.parametrize("task", ["emotion", "valence", "arousal", "intensity"])
-def test_all_three_protocols_reach_the_golden_numbers(
-    golden: tuple[dict[str, Any], dict[str, np.ndarray]], task: str
-) -> None:
-    expected, arrays = golden[0]["expected"][task], golden[1]
-    classes = 7 if task == "emotion" else None
-    ours, _ = score_protocols(golden_clips(arrays, task), folds=range(1, 6), classes=classes)
-    moved, _ = score_protocols(golden_clips(arrays, task, permuted=True), folds=range(1, 6), classes=classes)
-    compared = 0
-    for theirs, protocol in (
-        ("per_batch", ours["published"]),
-        ("whole_fold", ours["fold"]),
-        ("per_batch_permuted", moved["published"]),
-    ):
-        for name, metric in GOLDEN_NAMES.items():
-            # Over whole folds our recall averages over classes of the truth: what the golden file calls so.
-            source = "uar_present_only" if (name, theirs) == ("uar", "whole_fold") else name
-            if source in expected[theirs]["mean"]:
-                assert protocol[metric]["mean"] == close(expected[theirs]["mean"][source])
-                assert protocol[metric]["folds"] == close([f[source] for f in expected[theirs]["folds"]])
-                assert ours["pooled"][metric]["value"] == close(expected["pooled"][source])
-                compared += 1
-    assert compared == 9
-
-
-@pytest.mark.parametrize("task", ["emotion", "valence", "arousal", "intensity"])
-def test_every_single_batch_reaches_its_golden_numbers(
-    golden: tuple[dict[str, Any], dict[str, np.ndarray]], task: str
-) -> None:
-    clips = golden_clips(golden[1], task)
-    measure = emotion_metrics if task == "emotion" else value_metrics
-    for fold, batches in enumerate(golden[0]["per_batch_values"][task], start=1):
-        rows = np.flatnonzero(clips.fold == fold)
-        for number in range(math.ceil(len(rows) / 16)):
-            batch = clips.at(rows[16 * number : 16 * number + 16])
-            values, _ = measure(batch.truth, batch.prediction, union=True)
-            for name, metric in GOLDEN_NAMES.items():
-                if name in batches:
-                    assert values[metric] == close(batches[name][number])
-
-
-def test_hand_size_cases_reach_the_golden_numbers(golden: tuple[dict[str, Any], dict[str, np.ndarray]]) -> None:
-    for case in golden[0]["edge_single_batches"]:
-        truth, prediction = np.array(case["y_true"]), np.array(case["y_pred"])
-        published, _ = emotion_metrics(truth, prediction, union=True)
-        assert published["uar"] == close(case["uar"])
-        assert published["war"] == close(case["war"])
-        assert published["f1_weighted"] == close(case["f1"])
-        assert emotion_metrics(truth, prediction)[0]["uar"] == close(case["uar_present_only"])
-    for case in golden[0]["small_two_protocol"]:
-        truth, prediction = np.array(case["y_true"]), np.array(case["y_pred"])
-        batches, _ = published_metrics(truth, prediction, measure=emotion_metrics)
-        assert batches["uar"] == close(case["per_batch"]["uar"])
-        assert batches["f1_weighted"] == close(case["per_batch"]["f1"])
-        whole, _ = emotion_metrics(truth, prediction)
-        assert whole["uar"] == close(case["whole"]["uar_present_only"])
-        assert whole["war"] == close(case["whole"]["war"])
-
-
-def test_only_the_published_protocol_depends_on_the_order_of_clips() -> None:
-    clips = some_scored(values=False)
-    turned = clips.at(np.arange(len(clips.truth))[::-1])
-    ours, _ = score_protocols(clips, folds=[1, 2, 3], classes=7)
-    other, _ = score_protocols(turned, folds=[1, 2, 3], classes=7)
-    assert ours["fold"] == other["fold"]
-    assert ours["pooled"] == other["pooled"]
-    assert ours["published"]["uar"] != other["published"]["uar"]
-
-
-def some_scored(*, values: bool, n: int = 210, seed: int = 5) -> Scored:
-    rng = np.random.default_rng(seed)
-    people = np.arange(n) // 7
-    fold, names = people % 3 + 1, np.char.add("P", people.astype(str))
-    if values:
-        level = rng.uniform(-1, 1, n)
-        return Scored(level, 0.6 * level + rng.normal(0.1, 0.3, n), fold, names)
-    emotion = rng.integers(0, 7, n)
-    return Scored(emotion, np.where(rng.random(n) < 0.5, emotion, rng.integers(0, 7, n)), fold, names)
-
-
-def test_concordance_is_lins_closed_form_and_correlation_is_scipys() -> None:
-    clips = some_scored(values=True)
-    values, reasons = value_metrics(clips.truth, clips.prediction)
-    r = stats.pearsonr(clips.truth, clips.prediction).statistic
-    sx, sy = np.std(clips.truth), np.std(clips.prediction)  # 1/n moments
-    closed = 2 * r * sx * sy / (sx**2 + sy**2 + (clips.truth.mean() - clips.prediction.mean()) ** 2)
-    assert values["ccc"] == close(closed)
-    assert values["pearson"] == close(r)
-    assert values["rmse"] == close(sk.root_mean_squared_error(clips.truth, clips.prediction))
-    assert not reasons
-    # By hand: means 2 and 2, variances 2/3 and 2/3, covariance 1/3.
-    assert value_metrics(np.array([1.0, 2, 3]), np.array([1.0, 3, 2]))[0]["ccc"] == close(0.5)
-
-
-def test_what_is_undefined_is_none_with_its_reason_and_never_zero() -> None:
-    steady, moving = np.full(4, 0.5), np.array([0.1, 0.2, 0.3, 0.4])
-    values, reasons = value_metrics(steady, moving)
-    assert values["ccc"] is None
-    assert values["pearson"] is None
-    assert reasons == {"ccc": "the truth is one constant", "pearson": "the truth is one constant"}
-    assert value_metrics(steady, steady)[0]["ccc"] is None
-    # A constant prediction of a moving truth has earned its 0.
-    values, reasons = value_metrics(moving, steady)
-    assert values["ccc"] == 0
-    assert values["pearson"] is None
-    assert reasons == {"pearson": "the prediction is one constant"}
-    for measure in (emotion_metrics, value_metrics):
-        values, reasons = measure(np.empty(0, dtype=int), np.empty(0, dtype=int))
-        assert set(values.values()) == {None}
-        assert set(reasons) == set(values)
-
-
-def test_a_fold_without_labels_leaves_the_mean_undefined_and_says_which() -> None:
-    clips = some_scored(values=True)
-    protocols, reasons = score_protocols(clips, folds=[1, 2, 3, 4])
-    assert protocols["fold"]["mae"]["folds"][3] is None
-    assert protocols["fold"]["mae"]["mean"] is None
-    assert protocols["fold"]["mae"]["sd"] is None
-    assert reasons["fold.mae.fold4"] == "no labelled clips"
-    assert protocols["pooled"]["mae"]["value"] is not None
-
-
-def test_the_spread_over_folds_divides_by_folds_less_one() -> None:
-    protocols, _ = score_protocols(some_scored(values=False), folds=[1, 2, 3], classes=7)
-    row = protocols["fold"]["war"]
-    assert row["sd"] == close(np.std(row["folds"], ddof=1))
-
-
-@pytest.mark.parametrize("values", [False, True])
-def test_the_bootstrap_draws_whole_participants_and_scores_each_draw_as_the_metrics_do(values: bool) -> None:
-    clips = some_scored(values=values)
-    draws = bootstrap(clips, classes=None if values else 8)  # an eighth emotion, which nobody has
-    people, rows_of = np.unique(clips.participant), {}
-    for person in people:
-        rows_of[person] = np.flatnonzero(clips.participant == person)
-    weights = np.random.default_rng(0).multinomial(len(people), np.full(len(people), 1 / len(people)), size=2000)
-    for draw in (0, 1, 1999):
-        rows = np.concatenate([np.tile(rows_of[p], w) for p, w in zip(people, weights[draw], strict=True)])
-        expected, _ = (value_metrics if values else emotion_metrics)(clips.truth[rows], clips.prediction[rows])
-        for metric, value in expected.items():
-            assert draws[metric][draw] == close(value)
-
-
-def test_the_interval_of_an_accuracy_is_near_the_textbooks() -> None:
-    rng = np.random.default_rng(2)
-    right = rng.random(900) < 0.7
-    clips = Scored(np.ones(900, dtype=int), right.astype(int), np.ones(900, dtype=int), np.arange(900).astype(str))
-    lo, hi = score_protocols(clips, folds=[1], classes=2)[0]["pooled"]["war"]["ci95"]
-    half = 1.96 * math.sqrt(right.mean() * (1 - right.mean()) / 900)  # normal approximation, independent clips
-    assert (lo, hi) == pytest.approx((right.mean() - half, right.mean() + half), abs=0.005)
-
-
-def test_one_participant_has_a_value_but_no_interval() -> None:
-    clips = some_scored(values=True)
-    alone = Scored(clips.truth, clips.prediction, np.ones_like(clips.fold), np.full_like(clips.participant, "P1"))
-    protocols, reasons = score_protocols(alone, folds=[1])
-    assert protocols["pooled"]["mae"]["value"] is not None
-    assert protocols["pooled"]["mae"]["ci95"] is None
-    assert reasons["pooled.mae.ci95"].startswith("one participant only")
-    assert protocols["fold"]["mae"]["sd"] is None
-
-
-def test_baselines_learn_from_the_other_folds_only() -> None:
-    truth = np.array([0, 0, 0, 1, 1, 2])
-    clips = Scored(truth, truth, np.array([1, 1, 1, 2, 2, 2]), np.array(list("aaabbb")))
-    assert baseline(clips, classes=3).prediction.tolist() == [1, 1, 1, 0, 0, 0]
-    values = Scored(truth / 1.0, truth / 1.0, clips.fold, clips.participant)
-    assert baseline(values, classes=None).prediction.tolist() == close([4 / 3] * 3 + [0] * 3)
-
-
-# ---- files
-
-
-def write_files(
-    folder: Path, *, task: str = "emotion", unlabelled: tuple[str, ...] = (), rows: Any = lambda made: made
-) -> dict[str, Any]:
-    """Predictions, labels and folds of 30 clips of 6 participants in 3 folds; 20 predictions are right."""
-    clips = [(f"p{p}_c{c}", f"p{p}", p % 3 + 1) for p in range(6) for c in range(5)]
-    truth: dict[str, Any] = {
-        clip: EMOTIONS[n % 6] if task == "emotion" else n / 29 for n, (clip, _, _) in enumerate(clips)
-    }
-    made = []
-    for n, (clip, person, fold) in enumerate(clips):
-        wrong = "neutral" if task == "emotion" else truth[clip] + 0.1
-        prediction = wrong if n % 3 == 0 else truth[clip]
-        made.append(
-            {"clip": clip, "participant": person, "fold": fold, "prediction": prediction, "present": "face+eye"}
-        )
-    pq.write_table(pa.Table.from_pylist(rows(made)), folder / "predictions.parquet")
-    (folder / "folds.tsv").write_text(
-        "clip\tparticipant\tfold\n" + "".join(f"{c}\t{p}\t{f}\n" for c, p, f in clips), encoding="utf-8"
-    )
-    cells = {clip: "" if clip in unlabelled else truth[clip] for clip, _, _ in clips}
-    (folder / "labels.tsv").write_text(
-        f"clip\t{task}\n" + "".join(f"{clip}\t{cell}\n" for clip, cell in cells.items()) + f"gone\t{truth['p0_c0']}\n",
-        encoding="utf-8",
-    )
-    return {
-        "task": task,
-        "predictions": folder / "predictions.parquet",
-        "labels": folder / "labels.tsv",
-        "folds": folder / "folds.tsv",
-        "emotions": EMOTIONS,
-        "output": folder / "scores" / f"{task}.json",
-    }
+from smad_models.score import score_task
+from smad_models.scoreboard import print_scoreboard, write_scores_table
 
 
 def test_a_task_is_scored_from_files_and_written_as_agreed(tmp_path: Path) -> None:
     files = write_files(tmp_path, unlabelled=("p0_c0", "p0_c1"))
     result = score_task(**files, key="abc")
     assert json.loads(files["output"].read_text(encoding="utf-8")) == result
-    assert {"task", "protocols", "baselines", "provenance", "reasons", "confusion", "per_class"} <= set(result)
+    assert {"task", "clips", "protocols", "differences", "baselines", "leaks", "per_participant"} <= set(result)
+    assert {"reasons", "provenance", "confusion", "per_class", "calibration", "polarity"} <= set(result)
     assert result["clips"] == {
         "predicted": 30,
         "scored": 28,
@@ -273,7 +34,14 @@ def test_a_task_is_scored_from_files_and_written_as_agreed(tmp_path: Path) -> No
     assert result["protocols"]["pooled"]["war"]["value"] == close(19 / 28)
     assert len(result["protocols"]["fold"]["war"]["folds"]) == 3
     assert np.sum(result["confusion"]["matrix"]) == 28
-    assert result["per_class"]["neutral"] == {"recall": None, "support": 0}
+    assert result["per_class"]["neutral"] == {
+        "recall": None,
+        "precision": 0,
+        "f1": 0,
+        "auroc": None,
+        "support": 0,
+        "predicted": 9,
+    }
     assert result["reasons"]["per_class.neutral.recall"] == "no labelled clips"
     assert result["provenance"]["key"] == "abc"
     assert [path.name for path in files["output"].parent.iterdir()] == ["emotion.json"]
@@ -283,8 +51,11 @@ def test_a_task_without_any_label_is_all_null_with_the_reason(tmp_path: Path) ->
     everyone = tuple(f"p{p}_c{c}" for p in range(6) for c in range(5))
     for task in ("emotion", "valence"):
         result = score_task(**write_files(tmp_path, task=task, unlabelled=everyone))
-        for metrics in (*result["protocols"].values(), *next(iter(result["baselines"].values())).values()):
-            assert {row.get("mean", row.get("value")) for row in metrics.values()} == {None}
+        views = [result, result["polarity"]] if task == "emotion" else [result]
+        for view in views:
+            for protocols in (view["protocols"], *view["baselines"].values()):
+                for metrics in protocols.values():
+                    assert {row.get("mean", row.get("value")) for row in metrics.values()} == {None}
         assert result["reasons"]["fold.war" if task == "emotion" else "fold.mae"] == "no labelled clips"
         print_scoreboard([result], console=Console(file=io.StringIO()))
 
@@ -292,7 +63,6 @@ def test_a_task_without_any_label_is_all_null_with_the_reason(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: [*rows, rows[3]], "clip p0_c3: predicted twice"),
         (
             lambda rows: [{**row, "fold": 2} if row["clip"] == "p0_c3" else row for row in rows],
             "clip p0_c3: predicted as participant p0 in fold 2, but .* says participant p0 in fold 1",
@@ -351,7 +121,8 @@ def test_the_table_holds_each_score_once_and_in_full(tmp_path: Path) -> None:
     header, *lines = [line.split("\t") for line in (tmp_path / "scores.tsv").read_text(encoding="utf-8").splitlines()]
     assert header == ["task", "protocol", "metric", "mean", "sd", "value", "lo", "hi"]
     table = {tuple(line[:3]): line[3:] for line in lines}
-    assert len(lines) == len(table) == 3 * (4 + 5)
+    # Two views of emotions and one of values, by three protocols, of predictions and a baseline.
+    assert len(lines) == len(table) == (2 * 7 + 8) * 3 * 2
     uar = results[0]["protocols"]
     assert [float(cell) for cell in table["emotion", "fold", "uar"][:2]] == [
         uar["fold"]["uar"][k] for k in ("mean", "sd")
@@ -361,10 +132,22 @@ def test_the_table_holds_each_score_once_and_in_full(tmp_path: Path) -> None:
         *uar["pooled"]["uar"]["ci95"],
     ]
     assert table["valence", "published", "ccc"] == [""] * 5
+    row = results[0]["baselines"]["majority_class"]["fold"]["uar"]
+    assert [float(cell) for cell in table["emotion", "fold:majority_class", "uar"][:2]] == [row["mean"], row["sd"]]
+    row = results[0]["polarity"]["protocols"]["pooled"]["war"]
+    assert float(table["emotion", "pooled", "polarity_war"][2]) == row["value"]
 
 
-def test_the_scoreboard_shows_headlines_of_all_protocols_and_the_baseline(tmp_path: Path) -> None:
-    result = score_task(**write_files(tmp_path))
+def linear_too(result: dict[str, Any]) -> dict[str, Any]:
+    """As with a cache at hand, whose linear baseline is as wide as numbers can be."""
+    base = json.loads(json.dumps(next(iter(result["baselines"].values()))))
+    for row in base["fold"].values():
+        row["mean"] = -0.1234
+    return result | {"baselines": {**result["baselines"], "linear": base}}
+
+
+def test_the_scoreboard_shows_headlines_of_all_protocols_and_both_baselines(tmp_path: Path) -> None:
+    result = linear_too(score_task(**write_files(tmp_path)))
     out = io.StringIO()
     print_scoreboard([result], console=Console(file=out, width=120))
     line = next(line for line in out.getvalue().splitlines() if " war " in line)
@@ -375,5 +158,105 @@ def test_the_scoreboard_shows_headlines_of_all_protocols_and_the_baseline(tmp_pa
         protocols["pooled"]["war"]["ci95"][0],
         protocols["published"]["war"]["mean"],
         result["baselines"]["majority_class"]["fold"]["war"]["mean"],
+        -0.1234,
     ):
         assert f"{number:.3f}" in line
+    assert f"emotion: {result['leaks']['sentence']}" in " ".join(out.getvalue().split())
+
+
+def test_the_scoreboard_fits_a_terminal_of_80_columns_at_its_widest(tmp_path: Path) -> None:
+    results = []
+    for task in ("emotion", "valence"):
+        one = linear_too(score_task(**write_files(tmp_path, task=task)))
+        for metric, row in one["protocols"]["pooled"].items():
+            row |= {"value": -0.123, "ci95": [-0.456, -0.123]}
+            one["protocols"]["fold"][metric] |= {"mean": -0.123, "sd": 0.123}
+        results.append(one | {"task": "intensity" if task == "valence" else task})
+    out = io.StringIO()
+    print_scoreboard(results, console=Console(file=out, width=80))
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    assert out.getvalue().count("-0.123 [-0.456,-0.123]") == 6
+    assert out.getvalue().count("-0.123±0.123") == 6
+    assert "\u2026" not in out.getvalue()
+
+
+def test_the_scoreboard_is_printed_without_rich_and_without_scikit_learn(tmp_path: Path) -> None:
+    files = write_files(tmp_path)
+    score_task(**files)
+    program = """
+import sys
+for name in ("rich", "sklearn", "scipy", "torch", "pandas", "tensorstore"):
+    sys.modules[name] = None
+from smad_models.cli import main
+sys.exit(main(["score", "--show", sys.argv[1], *sys.argv[2:]]))
+"""
+    command = [sys.executable, "-c", program, str(files["output"])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r"^emotion +war +0\.667±0\.115 ", done.stdout, flags=re.M), done.stdout
+    assert max(map(len, done.stdout.splitlines()[:8])) <= 80
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [json.loads(files["output"].read_text(encoding="utf-8"))]
+
+
+def test_each_participant_has_what_a_few_clips_can_bear(tmp_path: Path) -> None:
+    result = score_task(**write_files(tmp_path))
+    assert set(result["per_participant"]) == {f"p{n}" for n in range(6)}
+    assert result["per_participant"]["p1"] == {"fold": 2, "clips": 5, "war": close(3 / 5)}
+    mean = np.average([row["war"] for row in result["per_participant"].values()], weights=[5] * 6)
+    assert mean == close(result["protocols"]["pooled"]["war"]["value"])
+    values = score_task(**write_files(tmp_path, task="valence"))["per_participant"]["p1"]
+    assert values == {"fold": 2, "clips": 5, "mae": close(0.04), "bias": close(0.04)}
+
+
+def test_the_interval_over_clips_stands_beside_that_over_participants(tmp_path: Path) -> None:
+    result = score_task(**write_files(tmp_path))
+    for row in result["protocols"]["pooled"].values():
+        assert (row["ci95_clips"] is None) == (row["ci95"] is None)
+    row = result["protocols"]["pooled"]["war"]
+    assert row["ci95_clips"][0] < row["value"] < row["ci95_clips"][1]
+    assert "ci95_clips" not in result["baselines"]["majority_class"]["pooled"]["war"]
+    assert "too narrow" in result["provenance"]["bootstrap"]["note"]
+
+
+def test_the_view_of_three_classes_has_scores_and_baselines_of_its_own(tmp_path: Path) -> None:
+    result = score_task(**write_files(tmp_path))
+    seen = result["polarity"]
+    assert seen["left_out"] == ["surprise"]
+    assert seen["clips"] == 25
+    assert seen["confusion"]["labels"] == ["positive", "neutral", "negative", "other"]
+    assert np.array(seen["confusion"]["matrix"]).shape == (3, 4)
+    assert np.sum(seen["confusion"]["matrix"]) == 25
+    assert set(seen["per_class"]) == {"positive", "neutral", "negative"}
+    assert seen["baselines"]["majority_class"]["pooled"]["war"]["value"] == close(20 / 25)  # negative
+    mapped = score_task(**write_files(tmp_path), polarity_of={"happiness": "positive", "surprise": "positive"})
+    assert mapped["polarity"] is None
+    assert mapped["reasons"]["polarity"] == "`score.polarity` puts these emotions into less than two classes"
+
+
+def test_without_a_cache_the_linear_baseline_is_absent_with_the_reason(tmp_path: Path) -> None:
+    result = score_task(**write_files(tmp_path))
+    assert list(result["baselines"]) == ["majority_class"]
+    assert result["reasons"]["baselines.linear"] == "no cache was at hand to summarise clips from"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        ({"p_fear": None}, "clip p0_c0: its probabilities, .* are not from 0 to 1"),
+        ({"p_fear": -0.2}, "clip p0_c0: its probabilities, .* are not from 0 to 1"),
+        ({"p_fear": 0.9}, "with a sum of 1"),
+    ],
+)
+def test_probabilities_that_are_none_are_refused_by_clip(tmp_path: Path, spoilt: Any, message: str) -> None:
+    files = write_files(tmp_path, rows=lambda rows: [rows[0] | spoilt, *rows[1:]])
+    with pytest.raises(ValueError, match=message):
+        score_task(**files)
+
+
+def test_a_table_that_is_none_of_predictions_is_refused_by_name(tmp_path: Path) -> None:
+    files = write_files(tmp_path, rows=lambda rows: [{k: v for k, v in row.items() if k != "p_fear"} for row in rows])
+    with pytest.raises(ValueError, match=r"has p_happiness but no column `p_fear`"):
+        score_task(**files)
+    files["predictions"].write_bytes(b"PAR1 no more")
+    with pytest.raises(ValueError, match=r"predictions\.parquet: not a Parquet table"):
+        score_task(**files)
