@@ -12,7 +12,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -233,8 +233,9 @@ def _settle(candidates: Sequence[_Candidate]) -> tuple[list[_Candidate], list[st
                 if task == each.task
             )
             doubts.append(f"{each.path}: a mixture: the files of task {each.task} are of two networks: {networks}")
-        elif each is claims[each.task, each.fold][0]:  # a copy of it adds nothing
-            good.append(each)
+        elif each is claims[each.task, each.fold][0]:
+            copies = [str(copy.path) for copy in claims[each.task, each.fold][1:]]
+            good.append(replace(each, notes=(*each.notes, *(f"the same as {copy}" for copy in copies))))
     return good, doubts
 
 

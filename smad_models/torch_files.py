@@ -15,6 +15,7 @@ from torch import Tensor
 
 SMALLEST = 1024  # bytes: no network's weights are below, and what stands in for a lost file is
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network")  # where training programs put the weights
+_LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)  # what files from before version 1.6 begin with
 _WEB_PAGE = re.compile(rb"\s*<(?:!doctype|html|\?xml)", re.IGNORECASE)
 
 
@@ -38,22 +39,22 @@ def read_state_dict(path: Path) -> StateDict:
     """
     _refuse_what_stands_in(path)
     with path.open("rb") as file:
-        if file.read(4) == b"PK\x03\x04":
-            _check_archive(path)
+        head = file.read(len(_LEGACY))
+    if is_archive := head.startswith(b"PK\x03\x04"):
+        _check_archive(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if code := re.search(r"(?:GLOBAL|function|global) ([\w.]+\.\w+)", str(error)):
+    except Exception as error:  # a damaged pickle can trip in any way
+        _pass_on(error)
+        code = re.search(r"(?:GLOBAL|function|global) ([\w.]+\.\w+)", str(error))
+        if code and isinstance(error, pickle.UnpicklingError):
             raise ValueError(
                 f"{path}: holds code: to be read, {code[1]} would have to be run. It was not; want a plain state dict"
                 " of tensors (`torch.save(model.state_dict(), ...)`)"
             ) from None
+        if is_archive or head == _LEGACY:
+            raise ValueError(f"{path}: is cut short or damaged: its weights cannot be read to their end") from None
         raise ValueError(f"{path}: is no file of PyTorch's") from None
-    except Exception as error:  # a damaged pickle can trip in any way
-        _pass_on(error)
-        if isinstance(error, EOFError) or "EOF" in str(error) or "storage" in str(error):
-            raise ValueError(f"{path}: is cut short or damaged: it ends before its weights do") from None
-        raise ValueError(f"{path}: is no file of PyTorch's, or a damaged one") from None
     return _unwrap(path, found)
 
 

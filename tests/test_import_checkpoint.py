@@ -105,6 +105,9 @@ def test_twenty_files_under_published_names_give_the_outputs_that_they_gave_befo
     (tmp_path / "in/.cache").mkdir()
     (tmp_path / "in/.cache/valence_MAQT_set1.pth").write_bytes(b"of another program")
     (tmp_path / "in/readme.txt").write_text("not a checkpoint")
+    if not torch.cuda.is_available():  # such files are what they are to be
+        with pytest.raises(RuntimeError, match="on a CUDA device"):
+            torch.load(tmp_path / "in" / NAMES[0][0], weights_only=True)
     outcome = import_folder(tmp_path / "in", tmp_path / "out")
     assert outcome.refused == ()
     assert outcome.incomplete == {}
@@ -323,6 +326,7 @@ def test_two_files_for_one_fold_are_refused_and_a_copy_is_taken_once(tmp_path: P
     outcome = import_folder(tmp_path, tmp_path / "out")
     assert outcome.refused == ()
     assert [each.source.name for each in outcome.imported] == ["valence_MAQT_set1.pth"]
+    assert outcome.imported[0].notes == (f"the same as {tmp_path}/b/valence_MATmer_set1.pth",)
     save(tmp_path / "b/valence_MATmer_set1.pth", make_state("va", seed=1))
     refused = import_folder(tmp_path, tmp_path / "out").refused
     assert len(refused) == 2
