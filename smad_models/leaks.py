@@ -152,7 +152,7 @@ def _check_clips(predictions: Predictions, places: Sequence[Row]) -> None:
 def _check_inputs(predictions: Predictions, places: Sequence[Row], cache: Cache | None) -> str:
     """The predictions were made from these folds and this cache."""
     record = predictions.record
-    if not record:
+    if not {"folds", "cache"} <= record.keys():
         return f"{UNVERIFIABLE}the predictions do not say what they were made from"
     if record["folds"] != digest_folds(places):
         raise LeakError(
