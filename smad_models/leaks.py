@@ -179,8 +179,9 @@ def _check_checkpoints(
     cache: Cache | None,
 ) -> dict[str, str]:
     """The checkpoints that made the predictions were trained on nobody whom they predict, nor are their statistics."""
-    if not recorded:
-        doubt = f"{UNVERIFIABLE}the predictions do not say which checkpoints made them"
+    silent = sorted({row.fold for row in places} - set(map(int, recorded)))
+    if silent:
+        doubt = f"{UNVERIFIABLE}the predictions do not say which checkpoint made those of fold {silent[0]}"
         return {"checkpoints": doubt, "statistics": doubt}
     if folder is None:
         doubt = f"{UNVERIFIABLE}the checkpoints are not at hand"
