@@ -152,7 +152,7 @@ def _check_clips(predictions: Predictions, places: Sequence[Row]) -> None:
 def _check_inputs(predictions: Predictions, places: Sequence[Row], cache: Cache | None) -> str:
     """The predictions were made from these folds and this cache."""
     record = predictions.record
-    if not record:
+    if not {"folds", "cache"} <= record.keys():
         return f"{UNVERIFIABLE}the predictions do not say what they were made from"
     if record["folds"] != digest_folds(places):
         raise LeakError(
@@ -179,8 +179,9 @@ def _check_checkpoints(
     cache: Cache | None,
 ) -> dict[str, str]:
     """The checkpoints that made the predictions were trained on nobody whom they predict, nor are their statistics."""
-    if not recorded:
-        doubt = f"{UNVERIFIABLE}the predictions do not say which checkpoints made them"
+    silent = sorted({row.fold for row in places} - set(map(int, recorded)))
+    if silent:
+        doubt = f"{UNVERIFIABLE}the predictions do not say which checkpoint made those of fold {silent[0]}"
         return {"checkpoints": doubt, "statistics": doubt}
     if folder is None:
         doubt = f"{UNVERIFIABLE}the checkpoints are not at hand"

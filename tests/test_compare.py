@@ -127,7 +127,7 @@ def test_folders_are_compared_task_by_task_with_one_correction(
     assert [one["p_holm"] for one in found.values()] == close(holm([one["p"] for one in found.values()]))
     assert main(words) == 0
     shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 160
+    assert max(map(len, shown.splitlines())) <= 80
     assert f"{found['emotion']['p_holm']:.4f}" in shown
     assert f"{found['valence']['metrics']['ccc']['difference']:.3f}" in shown
 

@@ -243,6 +243,7 @@ def test_a_checkpoint_of_unknown_training_is_unverifiable_and_neither_passed_nor
     [
         (lambda folder: pq.write_table(bare(folder), folder / "predictions.parquet"), "do not say what they were made"),
         (lambda folder: (folder / "checkpoints").rename(folder / "gone"), "fold1.safetensors is not there"),
+        (lambda folder: predict(folder, checkpoints={}), "do not say which checkpoint made those of fold 1"),
     ],
 )
 def test_what_is_not_at_hand_is_unverifiable(study: Path, change: Callable[[Path], Any], doubt: str) -> None:
