@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -156,8 +157,18 @@ def _find_trained(person: Person, folders: Iterable[Path]) -> Iterator[Remain]:
             yield Remain(path, "features", "features of the person's face")
         elif not said and path.parent.name == "face_features":
             yield Remain(path, "file", "features that cannot be read")
-        elif person.participant in said.get("participants", ()):
+        elif _was_trained_on(said, person.participant):
             yield Remain(path, "checkpoint", f"task {said.get('task')}, fold {said.get('fold')}")
+
+
+def _was_trained_on(said: dict[str, Any], participant: str) -> bool:
+    """Whether a checkpoint that says this of itself holds the participant's keyed hash: `smad_models.checkpoints`."""
+    try:
+        key = bytes.fromhex(said["participants_key"])
+        digest = hashlib.blake2b(participant.encode(), key=key, digest_size=16).hexdigest()
+        return digest in said["participants"]
+    except (KeyError, TypeError, ValueError):  # no checkpoint, or one that cannot be read
+        return False
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:

@@ -2,6 +2,10 @@
 
 A checkpoint is one safetensors file: the network's tensors under our names, its input statistics among them, and in the
 metadata what it is for, what it was trained on, and from which inputs it came. No pickle is ever run.
+
+A checkpoint may be passed on where its participants may not, so it names none of them: it holds keyed hashes, and the
+key. Whoever has a list of participants can tell which of them it was trained on, and so guard against leaks; nobody
+else learns a name. A hash is ``blake2b(id, key=bytes.fromhex(participants_key), digest_size=16)``, in hexadecimal.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +90,44 @@ class Meta:
     steps: int
     size: int  # side of a face crop in pixels
     cache_version: int
-    participants: tuple[str, ...]  # it was trained on; empty = unknown (an imported one)
+    participants: tuple[str, ...]  # it was trained on, as `hash_participants` gives them; empty = unknown
+    participants_key: str  # of those hashes, as `make_participants_key` gives it
+    code: str  # that made it, as `code_version` gives it
     record: dict[str, Any]  # digests of all it came from
     history: dict[str, list[float]]  # mean training losses, an epoch an entry
+    scores: dict[str, float] = field(default_factory=dict)  # of the epoch that was kept, on validation participants
+
+    def knows(self, participant: str) -> bool:
+        """Whether it was trained on this participant; False where nobody knows, which ``participants`` tells."""
+        return hash_participant(participant, self.participants_key) in self.participants
+
+
+def make_participants_key(record: Mapping[str, Any]) -> str:
+    """The key of a checkpoint's hashes, from its record: the same training gives the same file."""
+    return digest_value(["participants", record])
+
+
+def hash_participant(participant: str, key: str) -> str:
+    """A participant's id as checkpoints hold it; ``key`` is hexadecimal."""
+    return hashlib.blake2b(participant.encode(), key=bytes.fromhex(key), digest_size=16).hexdigest()
+
+
+def hash_participants(participants: Iterable[str], key: str) -> tuple[str, ...]:
+    """The hashes of all ``participants``, sorted: their order tells nothing of the ids'."""
+    return tuple(sorted(hash_participant(participant, key) for participant in participants))
+
+
+@cache
+def code_version() -> str:
+    """The version of this package, and behind a plus a digest of the network's source: ``0.1.0+3f2a9c01d4e7``."""
+    try:
+        number = version("smad")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        number = "unknown"
+    digest = hashlib.sha256()
+    for name in ("maqt.py", "resnet.py", "inputs.py"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return f"{number}+{digest.hexdigest()[:12]}"
 
 
 def published_names(model: Maqt) -> dict[str, str]:
@@ -156,6 +197,8 @@ def import_published(
     variant = find_task(task).variant
     model = Maqt(variant, convention="published", emotions=len(emotions), channels=len(channels))
     load_published(model, read_published(source))
+    record = {"imported": source.name, "sha256": digest_file(source)}
+    participants_key = make_participants_key(record)
     meta = Meta(
         task=task,
         fold=fold,
@@ -167,8 +210,10 @@ def import_published(
         steps=32,
         size=112,
         cache_version=1,
-        participants=tuple(participants),
-        record={"imported": source.name, "sha256": digest_file(source)},
+        participants=hash_participants(participants, participants_key),
+        participants_key=participants_key,
+        code=code_version(),
+        record=record,
         history={},
     )
     save_checkpoint(output, model, meta)
@@ -290,10 +335,11 @@ def read_meta(path: Path) -> Meta:
         If the file is no checkpoint of ours, or lacks part of what one must say.
     """
     metadata = read_metadata(path)
-    missing = [field.name for field in fields(Meta) if field.name not in metadata]
+    needed = [each.name for each in fields(Meta) if each.default_factory is MISSING]
+    missing = [name for name in needed if name not in metadata]
     if missing:
         raise ValueError(f"{path}: not a checkpoint of this project: its metadata lack {', '.join(missing)}")
-    known = {field.name: metadata[field.name] for field in fields(Meta)}
+    known = {each.name: metadata[each.name] for each in fields(Meta) if each.name in metadata}
     lists = {name: tuple(known[name]) for name in ("emotions", "channels", "participants")}
     return Meta(**(known | lists))
 

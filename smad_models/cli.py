@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path("results")
+CACHE = RESULTS / "cache.zarr"
 SETTINGS = Path(".smad/config.json")  # of the last run of the workflow here
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 TASKS = ("emotion", "valence", "arousal", "intensity")
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     path(sub, "labels", None, "labels, to balance emotions when the folds are first made")
     path(sub, "output", RESULTS / "folds.tsv", "table of folds")
     path(sub, "memory", None, "table that remembers the fold of those who are quarantined now")
+    path(sub, "stimuli", None, "table of clips with a column `stimulus`, where none may stand in two folds")
     sub.add_argument("--count", type=int, default=5)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--renew", action="store_true", help="make them anew: results are no longer comparable")
@@ -118,9 +120,23 @@ def _parser() -> argparse.ArgumentParser:
     path(sub, "labels", Path("config/labels.tsv"), "labels")
     path(sub, "folds", RESULTS / "folds.tsv", "who is tested in which fold")
     path(sub, "key", None, "key file: the digest of all else that the result depends on")
+    path(sub, "cache", None, f"the cache, for the linear baseline and the leak guard; default: {CACHE}, if there")
+    path(sub, "checkpoints", None, f"folder of what made the predictions; default: {RESULTS}/checkpoints, if there")
+    path(sub, "stimuli", None, "table of clips with a column `stimulus`, where none may stand in two folds")
+    sub.add_argument("--polarity", help="view of three classes: happiness=positive,neutral=neutral,...")
     path(sub, "output", None, "JSON file of one task")
     sub.add_argument("--table", type=Path, help="write scores.tsv from the JSON files named by --show")
     sub.add_argument("--show", type=Path, nargs="+", metavar="JSON", help="print the scoreboard of these")
+    sub.add_argument("--json", action="store_true", help="with --show: print what they hold, for programs")
+
+    sub = command("compare", _compare, "compare two predictions of the same clips: difference, interval, test")
+    sub.add_argument("a", type=Path, metavar="A", help="parquet file of one task, or a folder with {task}.parquet")
+    sub.add_argument("b", type=Path, metavar="B", help="the other")
+    sub.add_argument("--task", choices=TASKS, help="of two files whose names do not say it")
+    sub.add_argument("--emotions", help="the classes in order; default: as A's columns p_{name} say")
+    path(sub, "labels", Path("config/labels.tsv"), "labels")
+    path(sub, "folds", RESULTS / "folds.tsv", "who is tested in which fold")
+    sub.add_argument("--json", action="store_true", help="print it for programs")
 
     sub = command("report", _report, "write one self-contained page of scores and quality")
     sub.add_argument("--tasks", required=True, help="separated by commas")
@@ -142,6 +158,7 @@ def _folds(options: argparse.Namespace) -> None:
         seed=options.seed,
         memory=options.memory,
         renew=options.renew,
+        stimuli=options.stimuli,
     )
     print(f"{options.output}: {len(rows)} clips in {options.count} folds")
 
@@ -176,19 +193,51 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from smad_models import score
-
     if options.show:
+        from smad_models import scoreboard
+
         scores = [json.loads(path.read_text()) for path in options.show]
         if options.table:
-            score.write_scores_table(options.show, options.table)
-        score.print_scoreboard(scores)
+            scoreboard.write_scores_table(options.show, options.table)
+        if options.json:
+            print(json.dumps(scores))
+        else:
+            scoreboard.print_scoreboard(scores)
         return
+    from smad_models.score import score_task
+
     absent = [n for n in ("task", "emotions", "predictions", "output") if getattr(options, n) is None]
     if absent:
         raise ValueError(f"want --show, or all of --task --emotions --predictions --output; --{absent[0]} is absent")
     names = ("task", "predictions", "labels", "folds", "output")
-    score.score_task(**_chosen(options, names), emotions=options.emotions.split(","), key=_key(options))
+    pairs = [part.partition("=") for part in (options.polarity or "").split(",") if part]
+    score_task(
+        **_chosen(options, (*names, "stimuli")),
+        emotions=options.emotions.split(","),
+        cache=options.cache or _if_there(CACHE),
+        checkpoints=options.checkpoints or _if_there(RESULTS / "checkpoints"),
+        polarity_of={emotion: group for emotion, _, group in pairs} if options.polarity is not None else None,
+        key=_key(options),
+    )
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from smad_models.compare import compare, pair_files, print_comparison
+
+    found = compare(
+        pair_files(options.a, options.b, task=options.task),
+        labels=options.labels,
+        folds=options.folds,
+        emotions=options.emotions.split(",") if options.emotions else None,
+    )
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_comparison(found)
 
 
 def _report(options: argparse.Namespace) -> None:

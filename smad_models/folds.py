@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from smad_models.stimuli import check_stimuli, join_by_stimulus
 
 COLUMNS = ("clip", "participant", "fold")
 
@@ -50,6 +55,11 @@ def check_disjoint(folds: Iterable[tuple[str, str, int]]) -> dict[str, int]:
     return {participant: fold for participant, (_, fold) in first.items()}
 
 
+def digest_folds(folds: Iterable[tuple[str, str, int]]) -> str:
+    """The sha256 of who is tested in which fold, whatever the order of rows: what predictions record of their folds."""
+    return hashlib.sha256(json.dumps(sorted(map(list, folds))).encode()).hexdigest()
+
+
 def make_folds(
     clips: Sequence[tuple[str, str]],
     *,
@@ -58,6 +68,7 @@ def make_folds(
     given: Mapping[str, str] | None = None,
     previous: Mapping[str, int] | None = None,
     emotions_of: Mapping[str, str] | None = None,
+    stimulus_of: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """Each clip's fold: the given one, else the one its participant had, else a balanced one.
 
@@ -75,6 +86,9 @@ def make_folds(
         The fold that each participant had. Those still here keep it, new ones join the smallest fold.
     emotions_of
         The emotion of each labelled clip, read only when folds are made anew.
+    stimulus_of
+        The stimulus of each clip that names one: none may stand in two folds then, so that participants who share one,
+        also by way of others, stay together. None = folds may share stimuli.
 
     Returns
     -------
@@ -85,7 +99,7 @@ def make_folds(
     ------
     ValueError
         Fewer participants than folds, a fold without participants, or given folds that are incomplete, out of
-        range or split a participant.
+        range or split a participant; or stimuli that leave too few groups of participants, or are split.
     """
     participants = sorted({participant for _, participant in clips})
     if len(participants) < count:
@@ -95,18 +109,28 @@ def make_folds(
         )
     own = _given_folds(clips, given or {}, count=count)
     sizes = Counter(participant for _, participant in clips)
+    group_of = join_by_stimulus(clips, stimulus_of or {})
     if own:
         home = check_disjoint((clip, participant, own[clip]) for clip, participant in clips)
     elif previous:
-        home = _keep(sizes, previous, count=count)
+        home = _keep(sizes, previous, group_of, count=count)
     else:
-        home = _balance(clips, emotions_of or {}, count=count, seed=seed)
+        groups = len(set(group_of.values()))
+        if groups < count:
+            raise ValueError(
+                f"folds: `folds.disjoint` asks for folds that share no stimulus, but {len(participants)} participants "
+                f"make {groups} groups that share none, too few for {count} folds: lower `folds.count`, or take "
+                "`stimulus` out of `folds.disjoint`"
+            )
+        balanced = _balance([(clip, group_of[who]) for clip, who in clips], emotions_of or {}, count=count, seed=seed)
+        home = {participant: balanced[group] for participant, group in group_of.items()}
     empty = sorted(set(range(1, count + 1)) - set(home.values()))
     if empty:
         advice = "fill it in the table's `fold` column" if own else "make folds anew with `smad-models folds --renew`"
         raise ValueError(f"fold {empty[0]} of {count}: has no participant: {advice} or change `folds.count`")
     rows = [Row(clip, participant, home[participant]) for clip, participant in clips]
     check_disjoint(rows)
+    check_stimuli(rows, stimulus_of or {})
     return sorted(rows, key=lambda row: (row.participant, row.clip))
 
 
@@ -126,7 +150,9 @@ def _given_folds(clips: Sequence[tuple[str, str]], given: Mapping[str, str], *, 
     return folds
 
 
-def _keep(sizes: Mapping[str, int], previous: Mapping[str, int], *, count: int) -> dict[str, int]:
+def _keep(
+    sizes: Mapping[str, int], previous: Mapping[str, int], group_of: Mapping[str, str], *, count: int
+) -> dict[str, int]:
     for participant, fold in previous.items():
         if not 1 <= fold <= count:
             raise ValueError(
@@ -137,10 +163,12 @@ def _keep(sizes: Mapping[str, int], previous: Mapping[str, int], *, count: int) 
     load = dict.fromkeys(range(1, count + 1), 0)
     for participant, fold in home.items():
         load[fold] += sizes[participant]
+    beside = {group_of[participant]: fold for participant, fold in home.items()}
     for participant in sorted(set(sizes) - set(home)):
         smallest = min(load, key=lambda fold: (load[fold], fold))
-        home[participant] = smallest
-        load[smallest] += sizes[participant]
+        # Of those who share a stimulus the first decides; a split that was there before is refused later.
+        home[participant] = beside.setdefault(group_of[participant], smallest)
+        load[home[participant]] += sizes[participant]
     return home
 
 
@@ -196,6 +224,7 @@ def update_folds(
     seed: int,
     memory: Path | None = None,
     renew: bool = False,
+    stimuli: Path | None = None,
 ) -> list[Row]:
     """Bring the folds table up to date with the manifest, moving nobody who is already in it.
 
@@ -213,6 +242,8 @@ def update_folds(
         Table of everybody's fold, also of those who are quarantined now: who comes back keeps it.
     renew
         Forget the kept folds.
+    stimuli
+        Table of clips with a column `stimulus`: no stimulus may stand in two folds. None = they may.
 
     Raises
     ------
@@ -234,7 +265,15 @@ def update_folds(
     emotions = {}
     if labels is not None and not previous:
         emotions = {line["clip"]: line.get("emotion", "") for line in read_table(labels, needed=("clip",))}
-    rows = make_folds(clips, count=count, seed=seed, given=given, previous=previous or None, emotions_of=emotions)
+    rows = make_folds(
+        clips,
+        count=count,
+        seed=seed,
+        given=given,
+        previous=previous or None,
+        emotions_of=emotions,
+        stimulus_of=None if stimuli is None else read_stimuli(stimuli),
+    )
 
     _write_rows(output, rows)
     if memory is not None:
@@ -253,6 +292,21 @@ def _write_rows(path: Path, rows: Sequence[Row]) -> None:
         new = path.with_name(f".{path.name}.new")
         new.write_text(text.getvalue(), encoding="utf-8")
         new.replace(path)
+
+
+def read_stimuli(path: Path) -> dict[str, str]:
+    """The stimulus of each clip that names one, from a table of clips; its path is its name.
+
+    Raises
+    ------
+    ValueError
+        The table has no column `stimulus`, or no clip names one: nothing could be kept apart.
+    """
+    rows = read_table(path, needed=("clip", "stimulus"))
+    found = {row["clip"]: os.path.normpath(row["stimulus"]) for row in rows if row["stimulus"]}
+    if not found:
+        raise ValueError(f"{path}: no clip names a stimulus, while `folds.disjoint` asks for folds that share none")
+    return found
 
 
 def read_table(path: Path, *, needed: Sequence[str]) -> list[dict[str, str]]:

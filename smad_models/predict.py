@@ -132,7 +132,7 @@ def check_checkpoint(
     for name, (here, there) in pairs.items():
         if here != there:
             raise ValueError(f"{path}: {name}: the checkpoint is for {there}, but here it is {here}")
-    seen = sorted(set(meta.participants) & set(split.test_participants))
+    seen = [participant for participant in split.test_participants if meta.knows(participant)]
     if seen:
         raise ValueError(
             f"{path}: was trained on participant {', '.join(seen)}, whose clips are in fold {fold}: "

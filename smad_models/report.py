@@ -22,8 +22,9 @@ from markupsafe import Markup
 
 from smad_models import charts
 from smad_models.folds import read_table
+from smad_models.predictions import read_notes
 from smad_models.report_quality import FEWEST_OF_TENTHS, histograms, spread
-from smad_models.score import HEADLINES, read_notes, show
+from smad_models.scoreboard import HEADLINES, show
 
 RANGES = {"valence": (-1.0, 1.0), "arousal": (-1.0, 1.0), "intensity": (0.0, 3.0)}
 METRICS = {

@@ -21,10 +21,13 @@ from torch import Tensor
 from smad_models.checkpoints import (
     Meta,
     build_model,
+    code_version,
     digest_file,
     digest_value,
+    hash_participants,
     is_current,
     load_backbone,
+    make_participants_key,
     read_metadata,
     save_checkpoint,
 )
@@ -114,6 +117,7 @@ def train_fold(
     if is_current(output, record):
         return "unchanged"
 
+    participants_key = make_participants_key(record)
     meta = Meta(
         task=task,
         fold=fold,
@@ -125,7 +129,9 @@ def train_fold(
         steps=opened.steps,
         size=opened.size,
         cache_version=opened.attributes["version"],
-        participants=split.training_participants,
+        participants=hash_participants(split.training_participants, participants_key),
+        participants_key=participants_key,
+        code=code_version(),
         record=record,
         history={},
     )

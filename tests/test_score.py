@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,12 @@ import sklearn.metrics as sk
 from rich.console import Console
 from scipy import stats
 
-from smad_models.metrics import (
-    Scored,
-    baseline,
-    bootstrap,
-    emotion_metrics,
-    published_metrics,
-    score_protocols,
-    value_metrics,
-)
-from smad_models.score import print_scoreboard, score_task, write_scores_table
+from smad_models.baselines import constant
+from smad_models.intervals import bootstrap
+from smad_models.metrics import Scored, emotion_metrics, value_metrics
+from smad_models.protocols import published_metrics, score_protocols
+from smad_models.score import score_task
+from smad_models.scoreboard import print_scoreboard, write_scores_table
 
 EMOTIONS = ["happiness", "sadness", "fear", "disgust", "surprise", "anger", "neutral"]
 GOLDEN_NAMES = {"war": "war", "uar": "uar", "f1": "f1_weighted", "mae": "mae", "mse": "mse", "rmse": "rmse"}
@@ -81,12 +78,12 @@ def test_every_single_batch_reaches_its_golden_numbers(
     golden: tuple[dict[str, Any], dict[str, np.ndarray]], task: str
 ) -> None:
     clips = golden_clips(golden[1], task)
-    measure = emotion_metrics if task == "emotion" else value_metrics
+    measure = partial(emotion_metrics, union=True) if task == "emotion" else value_metrics
     for fold, batches in enumerate(golden[0]["per_batch_values"][task], start=1):
         rows = np.flatnonzero(clips.fold == fold)
         for number in range(math.ceil(len(rows) / 16)):
             batch = clips.at(rows[16 * number : 16 * number + 16])
-            values, _ = measure(batch.truth, batch.prediction, union=True)
+            values, _ = measure(batch.truth, batch.prediction)
             for name, metric in GOLDEN_NAMES.items():
                 if name in batches:
                     assert values[metric] == close(batches[name][number])
@@ -216,9 +213,9 @@ def test_one_participant_has_a_value_but_no_interval() -> None:
 def test_baselines_learn_from_the_other_folds_only() -> None:
     truth = np.array([0, 0, 0, 1, 1, 2])
     clips = Scored(truth, truth, np.array([1, 1, 1, 2, 2, 2]), np.array(list("aaabbb")))
-    assert baseline(clips, classes=3).prediction.tolist() == [1, 1, 1, 0, 0, 0]
+    assert constant(clips, classes=3).prediction.tolist() == [1, 1, 1, 0, 0, 0]
     values = Scored(truth / 1.0, truth / 1.0, clips.fold, clips.participant)
-    assert baseline(values, classes=None).prediction.tolist() == close([4 / 3] * 3 + [0] * 3)
+    assert constant(values, classes=None).prediction.tolist() == close([4 / 3] * 3 + [0] * 3)
 
 
 # ---- files

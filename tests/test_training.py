@@ -15,9 +15,13 @@ from torch import Tensor
 from smad_models.checkpoints import (
     Meta,
     build_model,
+    code_version,
+    hash_participants,
     import_published,
     load_checkpoint,
+    make_participants_key,
     read_meta,
+    read_metadata,
     read_published,
     read_tensors,
     save_checkpoint,
@@ -151,7 +155,11 @@ def test_a_checkpoint_says_what_it_is_and_on_whom_it_was_trained(world: SimpleNa
     _train(world, tmp_path / "fold1", task="intensity")
     meta = read_meta(tmp_path / "fold1")
     assert (meta.task, meta.fold, meta.variant, meta.convention) == ("intensity", 1, "intensity", "standard")
-    assert meta.participants == tuple(f"P{p:02d}" for p in range(20) if p % 2)
+    assert [meta.knows(f"P{p:02d}") for p in range(20)] == [bool(p % 2) for p in range(20)]
+    assert len(meta.participants) == 10
+    assert "P01" not in str(read_metadata(tmp_path / "fold1"))
+    assert meta.code == code_version()
+    assert meta.scores == {}
     assert meta.emotions == EMOTIONS
     assert (meta.frames, meta.steps, meta.size, len(meta.channels)) == (8, 32, 16, 39)
     assert len(meta.history["total"]) == 1
@@ -249,6 +257,8 @@ def checkpoints(world: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
 
 def _describe(world: SimpleNamespace, *, task: str = "emotion", fold: int = 1) -> Meta:
     cache = open_cache(world.cache)
+    training = split_fold(cache, read_folds(world.folds), fold).training_participants
+    key = make_participants_key({})
     return Meta(
         task=task,
         fold=fold,
@@ -260,7 +270,9 @@ def _describe(world: SimpleNamespace, *, task: str = "emotion", fold: int = 1) -
         steps=32,
         size=16,
         cache_version=1,
-        participants=split_fold(cache, read_folds(world.folds), fold).training_participants,
+        participants=hash_participants(training, key),
+        participants_key=key,
+        code=code_version(),
         record={},
         history={},
     )
@@ -358,7 +370,7 @@ def test_another_checkpoint_makes_the_predictions_anew(
         ({"steps": 64}, "eye steps: the checkpoint is for 64, but here it is 32"),
         ({"size": 112}, "face size: the checkpoint is for 112, but here it is 16"),
         ({"channels": ("Pupil",)}, "eye channels: the checkpoint is for Pupil, but here it is Gaze point X"),
-        ({"participants": ("P01", "P04")}, "was trained on participant P04, whose clips are in fold 1"),
+        ({"participants": hash_participants(["P01", "P04"], make_participants_key({}))}, "was trained on participant P04, whose clips are in fold 1"),
     ],
 )
 def test_a_checkpoint_that_is_not_for_these_inputs_is_refused(
