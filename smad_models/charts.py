@@ -185,7 +185,7 @@ def planes(truth: np.ndarray, prediction: np.ndarray) -> Markup:
         (n, 2) float: valence, arousal
     """
     label = f"Valence and arousal of {len(truth)} clips: on the left as labelled, on the right as predicted"
-    with draw(560, 300, label=label, panels=2, sharey=True) as drawing:
+    with draw(450, 252, label=label, panels=2, sharey=True) as drawing:
         for ax, points, title in zip(drawing.axes, (truth, prediction), ("labels", "predictions"), strict=True):
             ax.axhline(0, color=PAINT["grid"], lw=1)
             ax.axvline(0, color=PAINT["grid"], lw=1)

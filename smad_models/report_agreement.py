@@ -28,17 +28,14 @@ def agreement_part(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not found:
         return None
     emotion = found["emotion"]
-    groups = [
-        {
-            "title": GROUPS.get(group, group),
-            "members": len(members),
-            "alpha": emotion["groups"][group]["krippendorff_alpha"],
-            "kappa": emotion["groups"][group]["fleiss_kappa"],
-            "ratings": [found[rating]["groups"][group] for rating in RATINGS],
-        }
-        for group, members in found["groups"].items()
-        if len(members) > 1
+    groups = [group for group, members in found["groups"].items() if len(members) > 1]
+    rows = [
+        ("emotion, Krippendorff's α", [emotion["groups"][group]["krippendorff_alpha"] for group in groups]),
+        ("emotion, Fleiss' κ", [emotion["groups"][group]["fleiss_kappa"] for group in groups]),
     ]
+    for rating in RATINGS:
+        for title, name in (("α", "krippendorff_alpha"), ("ICC(2,1)", "icc_2_1"), ("ICC(2,k)", "icc_2_k")):
+            rows.append((f"{rating}, {title}", [found[rating]["groups"][group][name] for group in groups]))
     classes = emotion["groups"].get("all", {}).get("per_class", {})
     return {
         "clips": found["clips"],
@@ -46,10 +43,11 @@ def agreement_part(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "annotators": len(found["annotators"]),
         "kinds": _counted(found["annotators"]),
         "ratings": RATINGS,
-        "groups": groups,
+        "groups": [{"title": GROUPS.get(group, group), "members": len(found["groups"][group])} for group in groups],
+        "rows": [{"title": title, "cells": cells} for title, cells in rows],
         "classes": classes,
         "kappas": _matrix(emotion["pairs"], "cohen_kappa", of="Cohen's kappa of emotions"),
-        "kind_rows": _kind_rows(found),
+        "kinds_compared": _kinds_compared(found),
         "each": _each(found),
         "rules": [(RULES.get(rule, rule), clips) for rule, clips in found["consensus"]["rules"].items() if clips],
         "confidence": found["consensus"]["confidence"],
@@ -83,24 +81,23 @@ def _matrix(pairs: Sequence[Mapping[str, Any]], statistic: str, *, of: str) -> M
     return charts.heat(shares[1:, :-1], cut, names[1:], names[:-1], label=f"{of}: {'; '.join(said)}")
 
 
-def _kind_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Participants against experts against model."""
-    rows = []
-    for pair in found["emotion"]["kinds"]:
-        same = {
-            rating: next((one for one in found[rating]["kinds"] if (one["a"], one["b"]) == (pair["a"], pair["b"])), None)
-            for rating in RATINGS
-        }
-        rows.append(
-            {
-                "title": f"{KINDS.get(pair['a'], pair['a'])} and {KINDS.get(pair['b'], pair['b'])}",
-                "clips": pair["clips"],
-                "agreement": pair["agreement"],
-                "kappa": pair["cohen_kappa"],
-                "ratings": same,
-            }
-        )
-    return rows
+def _kinds_compared(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Participants against experts against model: a column a pair, a row a statistic."""
+    pairs = found["emotion"]["kinds"]
+    if not pairs:
+        return None
+    rows = [
+        ("same emotion", [pair["agreement"] for pair in pairs]),
+        ("emotion, Cohen's κ", [pair["cohen_kappa"] for pair in pairs]),
+    ]
+    for rating in RATINGS:
+        same = {(one["a"], one["b"]): one for one in found[rating]["kinds"]}
+        for title, name in (("ICC(2,1)", "icc_2_1"), ("bias", "bias")):
+            rows.append((f"{rating}, {title}", [same.get((pair["a"], pair["b"]), {}).get(name) for pair in pairs]))
+    return {
+        "pairs": [{"title": f"{KINDS[pair['a']]} and {KINDS[pair['b']]}", "clips": pair["clips"]} for pair in pairs],
+        "rows": [{"title": title, "cells": cells} for title, cells in rows],
+    }
 
 
 def _each(found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 SHEET = 24  # faces on the contact sheet
-STRIP = 64  # pixels, a side of a face on a strip of 1,500 clips; of more clips they are smaller
+STRIP = 56  # pixels, a side of a face on a strip of 1,500 clips; of more clips they are smaller
 PUPILS = ("Pupil diameter left", "Pupil diameter right")
 _BLOCK = 64  # clips read at a time: 20 MB of crops
 _WIDTH, _HEIGHT = 240, 64  # pixels, of a trace

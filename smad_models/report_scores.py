@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from smad_models import charts, score_charts
-from smad_models.score import HEADLINES, show
+from smad_models.scoreboard import headlines, show
 
 CLIPS_OF_A_PERSON = 3  # behind a dot: of fewer it would show a single clip's values
 
@@ -43,11 +43,6 @@ BASELINES = {
     "training_mean": "mean of the others",
     "linear": "linear model",
 }
-
-
-def headlines(task: str) -> tuple[str, ...]:
-    """The metrics that the scoreboard shows of a task; the first of them is the one to speak of."""
-    return HEADLINES["emotion" if task == "emotion" else "value"]
 
 
 def is_scored(one: Mapping[str, Any]) -> bool:

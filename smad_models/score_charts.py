@@ -28,7 +28,7 @@ class Line:
 
 def forest(lines: Sequence[Line], *, label: str) -> Markup:
     """Each metric by every protocol on one scale: folds as rings, the pooled value with its interval."""
-    with draw(470, _ROW * len(lines) + 34, label=label) as drawing:
+    with draw(430, _ROW * len(lines) + 34, label=label) as drawing:
         ax = drawing.ax
         for row, line in enumerate(lines):
             for value, marker, colour in zip(
@@ -66,7 +66,7 @@ def strips(
     folds
         fold -> its own score.
     """
-    with draw(470, 30 * len(folds) + 50, label=label) as drawing:
+    with draw(430, 30 * len(folds) + 50, label=label) as drawing:
         ax = drawing.ax
         for row, (fold, whole) in enumerate(folds.items()):
             values = np.sort(np.array(people.get(fold, []), dtype=float))
@@ -105,7 +105,7 @@ def reliability(bins: Sequence[Mapping[str, Any]], *, label: str) -> Markup:
         ax.plot(sure, right, "-", color=PAINT["accent"], alpha=0.5, lw=1.5)
         # The area is the number of clips: a point of few is no news.
         area = [14 + 130 * one["clips"] / max(float(counts.max()), 1.0) for one in full]
-        ax.scatter(sure, right, s=area, color=PAINT["accent"], linewidths=0, zorder=3)
+        ax.scatter(sure, right, s=area, color=PAINT["accent"], linewidths=0, zorder=3, clip_on=False)
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1)
         ax.set_aspect("equal")
@@ -124,7 +124,7 @@ def changes(rows: Sequence[tuple[str, float, Sequence[float] | None]], *, label:
     rows
         Name, difference, interval (low, high) or None.
     """
-    with draw(470, 30 * len(rows) + 56, label=label) as drawing:
+    with draw(430, 30 * len(rows) + 56, label=label) as drawing:
         ax = drawing.ax
         ax.axvline(0, color=PAINT["muted"], lw=1)
         for row, (_, value, interval) in enumerate(rows):
