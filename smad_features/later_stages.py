@@ -20,6 +20,13 @@ from smad_features.manifest import Clip, read_targets
 from smad_features.summary import is_settled
 
 _NETWORK = tuple(f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints"))
+_SCORING = tuple(
+    f"smad_models.{name}"
+    for name in (
+        *("score", "predictions", "metrics", "calibration", "intervals", "protocols", "baselines", "polarity"),
+        *("leaks", "folds", "stimuli", "dataset", "inputs", "checkpoints"),
+    )
+)
 _TEMPLATE = "report.html.jinja"
 
 
@@ -42,7 +49,7 @@ LATER_STAGES = {
         beside=("quality_participants.tsv", "quality_channels.tsv"),
     ),
     "pack": LaterStage("cache.json"),
-    "make_folds": LaterStage("folds.tsv", ("smad_models.folds",)),
+    "make_folds": LaterStage("folds.tsv", ("smad_models.folds", "smad_models.stimuli")),
     "embed_faces": LaterStage(
         "face_features/fold{fold}.safetensors", (*_NETWORK, "smad_models.face_features"), ("torch",)
     ),
@@ -56,10 +63,10 @@ LATER_STAGES = {
     ),
     "score": LaterStage(
         "scores/{task}.json",
-        ("smad_models.score", "smad_models.metrics", "smad_models.tasks", "smad_models.folds"),
+        _SCORING,
         ("scikit-learn", "scipy"),
     ),
-    "tabulate_scores": LaterStage("scores.tsv", ("smad_models.score",)),
+    "tabulate_scores": LaterStage("scores.tsv", ("smad_models.scoreboard",)),
     "report": LaterStage("report.html", ("smad_models.report", "smad_models.report_quality", "smad_models.charts")),
 }
 
@@ -119,7 +126,7 @@ class Later:
         """
         stage, _, task = name.partition("/")
         record: dict[str, Any] = {
-            "settings": self._settings(stage),
+            "settings": self._settings(stage, task),
             "contents": self._contents(stage, task),
             "labels": self._labels(stage, task),
             "code": {module: code_digest(module) for module in LATER_STAGES[stage].modules},
@@ -129,6 +136,12 @@ class Later:
             record["rows"] = digest_of(sorted([clip.participant, clip.clip, clip.fold] for clip in self.clips))
         if stage in ("list_clips", "quality", "pack"):  # columns and an array that are there for these clips alone
             record["stimuli"] = sorted(clip.clip for clip in self.clips if clip.stimulus is not None)
+        if stage in ("make_folds", "score") and "stimulus" in self.config["folds"]["disjoint"]:
+            shown: dict[Path, list[str]] = {}
+            for clip in self.clips:
+                if clip.stimulus is not None:
+                    shown.setdefault(clip.stimulus, []).append(clip.clip)
+            record["stimuli"] = sorted(map(sorted, shown.values()))  # who shares one, whatever its name
         return record
 
     def made(self, name: str, digest: str) -> str | None:
@@ -148,7 +161,7 @@ class Later:
         wanted = {(digest, cache)}
         return digest if {(record.get("key"), record.get("cache")) for record in found} == wanted else "another"
 
-    def _settings(self, stage: str) -> dict[str, Any]:
+    def _settings(self, stage: str, task: str) -> dict[str, Any]:
         config = self.config
         train = {name: value for name, value in config["train"].items() if name != "backbone"}
         return {
@@ -158,7 +171,11 @@ class Later:
             "embed_faces": {"train": {"seed": config["train"]["seed"]}},
             "train_model": {"train": train, "emotions": config["emotions"]},
             "predict": {"emotions": config["emotions"]},
-            "score": {"emotions": config["emotions"]},
+            "score": {
+                "emotions": config["emotions"],
+                "folds": {"disjoint": config["folds"]["disjoint"]},
+                **({"score": config["score"]} if task == "emotion" else {}),
+            },
             "tabulate_scores": {"tasks": config["tasks"]},
             "report": {"report": config["report"]},
         }.get(stage, {})
@@ -214,7 +231,7 @@ def explain_later(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if old.get("rows") != new.get("rows"):
         causes.append("rows of the table of clips changed")
     if old.get("stimuli") != new.get("stimuli"):
-        causes.append("which clips name a stimulus changed")
+        causes.append("which clips name a stimulus, or the same one, changed")
     causes += [f"setting `{key}`: {a} -> {b}" for key, a, b in differences(old["settings"], new["settings"])]
     for part, words in (
         ("contents", "content of `{}` changed"),

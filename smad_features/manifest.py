@@ -128,6 +128,9 @@ def check_clips(clips: list[Clip], config: dict[str, Any]) -> None:
                 path = getattr(clip, column)
                 if path is not None and not path.exists():
                     raise TableError(f"{table}: clip {clip.clip}: column `{column}`: no such file: {path}")
+    unknown = [name for name in config["score"]["polarity"] or {} if name not in config["emotions"]]
+    if unknown:
+        raise TableError(f"`score.polarity`: {unknown[0]!r} is none of `emotions`: {', '.join(config['emotions'])}")
     folded = [clip for clip in clips if clip.fold is not None]
     if folded and len(folded) < len(clips):
         bare = next(clip for clip in clips if clip.fold is None)
@@ -145,6 +148,23 @@ def check_clips(clips: list[Clip], config: dict[str, Any]) -> None:
             raise TableError(
                 f"{table}: clip {clip.clip}: column `fold`: {clip.fold} is above `folds.count`,"
                 f" {config['folds']['count']}"
+            )
+    if "stimulus" in config["folds"]["disjoint"]:
+        _check_stimuli(clips, table)
+
+
+def _check_stimuli(clips: list[Clip], table: str) -> None:
+    """Raise TableError where folds that are to share no stimulus cannot be had."""
+    watched = [clip for clip in clips if clip.stimulus is not None]
+    if not watched:
+        raise TableError(f"{table}: no clip names a stimulus, while `folds.disjoint` asks for folds that share none")
+    first: dict[Path | None, Clip] = {}
+    for clip in watched:
+        other = first.setdefault(clip.stimulus, clip)
+        if other.fold != clip.fold:
+            raise TableError(
+                f"{table}: column `fold`: clips {other.clip} and {clip.clip} show the same stimulus in folds"
+                f" {other.fold} and {clip.fold}, while `folds.disjoint` asks for folds that share none"
             )
 
 

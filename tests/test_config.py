@@ -241,7 +241,9 @@ def another(key: str) -> Any:
         return min(default + 1, rule.get("maximum", default + 1))
     if "array" in rule["type"]:
         return [0, 0, 960, 540]
-    return {"time": "t"} if "object" in rule["type"] else "other"
+    if "object" in rule["type"]:
+        return {"time": rule["additionalProperties"].get("enum", ["t"])[0]}
+    return "other"
 
 
 # One preset of channels has no other to change to.

@@ -5,6 +5,7 @@ IS_FROZEN = CONFIG["train"]["freeze_face"]
 FACE_FEATURES = "results/face_features"
 LABELS_OPTION = options({"labels": CONFIG["labels"]})
 BACKBONE = CONFIG["train"]["backbone"]
+STIMULI = CONFIG["clips"] if "stimulus" in CONFIG["folds"]["disjoint"] else None
 
 
 rule make_folds:
@@ -17,7 +18,7 @@ rule make_folds:
         "logs/make_folds.log",
     params:
         labels=LABELS_OPTION,
-        options=options(CONFIG["folds"]),
+        options=options({k: v for k, v in CONFIG["folds"].items() if k != "disjoint"} | {"stimuli": STIMULI}),
         memory=SMAD / "folds.tsv",
     shell:
         "smad-models folds --manifest {input.manifest} {params.labels} {params.options}"

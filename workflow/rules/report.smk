@@ -1,23 +1,34 @@
 # predictions + labels -> scores -> one page. Without labels there is nothing to score.
 
+POLARITY = None
+if CONFIG["score"]["polarity"] is not None:
+    POLARITY = ",".join(f"{emotion}={group}" for emotion, group in CONFIG["score"]["polarity"].items())
 SCORES = expand("results/scores/{task}.json", task=CONFIG["tasks"])
 
 
 rule score:
     input:
         predictions="results/predictions/{task}.parquet",
+        checkpoints=[mark(f"{CHECKPOINTS}/{{task}}/fold{fold}.safetensors") for fold in FOLDS],
+        cache="results/cache.json",
         folds="results/folds.tsv",
         key=later_key("score"),
     output:
         "results/scores/{task}.json",
     log:
         "logs/score/{task}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
     params:
         labels=LABELS_OPTION,
         emotions=EMOTIONS,
+        options=options(
+            {"cache": "results/cache.zarr", "checkpoints": CHECKPOINTS, "stimuli": STIMULI, "polarity": POLARITY}
+        ),
     shell:
         "smad-models score --task {wildcards.task} --emotions {params.emotions} --predictions {input.predictions}"
-        " {params.labels} --folds {input.folds} --key {input.key} --output {output} > {log} 2>&1"
+        " {params.labels} {params.options} --folds {input.folds} --key {input.key} --output {output} > {log} 2>&1"
 
 
 rule tabulate_scores:
