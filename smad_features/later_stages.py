@@ -16,7 +16,7 @@ from typing import Any
 from smad_features import schema
 from smad_features.fingerprints import Fingerprints, code_digest, digest_of, library_version, module_folder
 from smad_features.freshness import differences
-from smad_features.manifest import Clip, read_targets
+from smad_features.manifest import Clip, TableError, read_annotations, read_targets
 from smad_features.summary import is_settled
 
 _NETWORK = tuple(f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints"))
@@ -27,7 +27,15 @@ _SCORING = tuple(
         *("leaks", "folds", "stimuli", "dataset", "inputs", "checkpoints"),
     )
 )
-_TEMPLATE = "report.html.jinja"
+_PAGE = "report_page"  # the folder of the report's templates
+_REPORT = tuple(
+    f"smad_models.{name}"
+    for name in (
+        *("report", "report_scores", "report_maps", "report_quality", "report_modalities", "report_agreement"),
+        *("report_clips", "charts", "score_charts", "drawing", "scoreboard", "compare", "intervals", "metrics"),
+        *("predictions", "folds", "dataset"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,21 @@ LATER_STAGES = {
     "predict": LaterStage(
         "predictions/{task}.parquet", (*_NETWORK, "smad_models.face_features", "smad_models.predict"), ("torch",)
     ),
+    "agreement": LaterStage(
+        "agreement.json",
+        tuple(
+            f"smad_models.{name}"
+            for name in ("agreement", "agreement_parts", "annotations", "consensus", "reliability")
+        ),
+        ("scikit-learn", "scipy"),
+    ),
     "score": LaterStage(
         "scores/{task}.json",
         _SCORING,
         ("scikit-learn", "scipy"),
     ),
     "tabulate_scores": LaterStage("scores.tsv", ("smad_models.scoreboard",)),
-    "report": LaterStage("report.html", ("smad_models.report", "smad_models.report_quality", "smad_models.charts")),
+    "report": LaterStage("report.html", _REPORT, ("matplotlib",), beside=("quality.svg",)),
 }
 
 
@@ -100,12 +116,28 @@ class Later:
         """
         return read_targets(self.clips, self.config)
 
+    @cached_property
+    def annotations(self) -> list[list[Any]]:
+        """The rows of the table of annotations that are about these clips, checked, by clip and annotator.
+
+        Raises
+        ------
+        TableError
+            As `manifest.read_annotations`; or the configuration names no table.
+        """
+        config, clips = self.config, {clip.clip for clip in self.clips}
+        if config["annotations"] is None:
+            raise TableError("`annotations: null`: name a table of annotations to have their agreement")
+        rows = read_annotations(Path(config["annotations"]), emotions=config["emotions"], clips=clips)
+        return sorted(rows, key=lambda row: row[:2])
+
     def outputs(self, stage: str) -> Iterator[tuple[str, Path]]:
         """The key's name and the file of each product of a stage; none where the configuration leaves the stage out."""
         config = self.config
         is_left_out = {
             "embed_faces": not self.trains or not config["train"]["freeze_face"],
             "train_model": not self.trains,
+            "agreement": config["annotations"] is None,
             **dict.fromkeys(("score", "tabulate_scores", "report"), config["labels"] is None),
         }
         if is_left_out.get(stage):
@@ -122,7 +154,7 @@ class Later:
         Raises
         ------
         TableError
-            The labels cannot be used, and this stage needs them.
+            The labels or annotations cannot be used, and this stage needs them.
         """
         stage, _, task = name.partition("/")
         record: dict[str, Any] = {
@@ -171,13 +203,18 @@ class Later:
             "embed_faces": {"train": {"seed": config["train"]["seed"]}},
             "train_model": {"train": train, "emotions": config["emotions"]},
             "predict": {"emotions": config["emotions"]},
+            "agreement": {"emotions": config["emotions"]},
             "score": {
                 "emotions": config["emotions"],
                 "folds": {"disjoint": config["folds"]["disjoint"]},
                 **({"score": config["score"]} if task == "emotion" else {}),
             },
             "tabulate_scores": {"tasks": config["tasks"]},
-            "report": {"report": config["report"]},
+            "report": {
+                "report": config["report"],
+                "ablate": sorted(config.get("predict", {}).get("ablate", [])),
+                "agreement": config["annotations"] is not None,
+            },
         }.get(stage, {})
 
     def _contents(self, stage: str, task: str) -> dict[str, str]:
@@ -188,8 +225,11 @@ class Later:
         if stage == "predict" and not self.trains:
             names = [f"{task}/fold{fold}.safetensors" for fold in self.folds]
             return {name: self.fingerprints.of(Path(self.config["checkpoints"]) / name) for name in names}
+        if stage == "agreement":
+            return {"annotations": digest_of(self.annotations)}
         if stage == "report":
-            return {_TEMPLATE: self.fingerprints.of(module_folder("smad_models") / _TEMPLATE)}
+            parts = sorted((module_folder("smad_models") / _PAGE).iterdir())
+            return {f"{_PAGE}/{part.name}": self.fingerprints.of(part) for part in parts}
         return {}
 
     def _labels(self, stage: str, task: str) -> dict[str, str]:

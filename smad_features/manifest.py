@@ -18,6 +18,8 @@ from jsonschema import Draft202012Validator
 
 from smad_features.config import load_schema
 
+_LABELS = ("emotion", "intensity", "valence", "arousal")
+
 
 class TableError(ValueError):
     """A table cannot be used; the message names the row, the column, the value and what is allowed."""
@@ -96,7 +98,7 @@ def read_labels(path: Path, *, emotions: list[str], clips: set[str]) -> dict[str
         if name in labels:
             raise TableError(f"{path}, row {line}: column `clip`: {name!r} stands in row {rows[name]} already")
         _check_emotion(path, line, row["emotion"], emotions)
-        labels[name] = {column: row[column] for column in ("emotion", "intensity", "valence", "arousal")}
+        labels[name] = {column: row[column] for column in _LABELS}
         rows[name] = line
     if labels and not clips & labels.keys():
         raise TableError(
@@ -106,9 +108,19 @@ def read_labels(path: Path, *, emotions: list[str], clips: set[str]) -> dict[str
     return labels
 
 
-def check_annotations(path: Path, *, emotions: list[str]) -> None:
-    """Raise TableError unless every row of annotations.tsv is allowed and stands once for its clip and annotator."""
+def read_annotations(path: Path, *, emotions: list[str], clips: set[str]) -> list[list[Any]]:
+    """The annotations of these clips, a row each, in the order of the schema's columns.
+
+    Raises
+    ------
+    TableError
+        A row is not allowed, stands twice for its clip and annotator, is the second self-report of its clip, or gives
+        its annotator another kind than a row above; or no row is of these clips.
+    """
     seen: dict[tuple[str, str], int] = {}
+    reported: dict[str, int] = {}
+    kinds: dict[str, tuple[str, int]] = {}
+    rows = []
     for line, row in _read_rows(path, "annotations"):
         pair = (row["clip"], row["annotator"])
         if pair in seen:
@@ -117,6 +129,32 @@ def check_annotations(path: Path, *, emotions: list[str]) -> None:
             )
         seen[pair] = line
         _check_emotion(path, line, row["emotion"], emotions)
+        if row["kind"] == "participant":
+            if reported.setdefault(row["clip"], line) != line:
+                raise TableError(
+                    f"{path}, row {line}: column `kind`: clip {row['clip']!r} has its participant's annotation in row"
+                    f" {reported[row['clip']]} already; others are experts"
+                )
+        else:
+            kind, above = kinds.setdefault(row["annotator"], (row["kind"], line))
+            if kind != row["kind"]:
+                raise TableError(
+                    f"{path}, row {line}: column `kind`: annotator {row['annotator']!r} is of kind {kind} in row"
+                    f" {above}, of kind {row['kind']} here"
+                )
+            if row["annotator"] == "participant":
+                raise TableError(
+                    f"{path}, row {line}: column `annotator`: 'participant' stands for all self-reports in what comes"
+                    f" out; no {row['kind']} can be called so"
+                )
+        if row["clip"] in clips:
+            rows.append([row[column] for column in ("clip", "annotator", "kind", *_LABELS)])
+    if seen and not rows:
+        raise TableError(
+            f"{path}: none of its {len({clip for clip, _ in seen})} clips stands in the table of clips; first here:"
+            f" {next(iter(seen))[0]!r}, first there: {min(clips)!r}"
+        )
+    return rows
 
 
 def check_clips(clips: list[Clip], config: dict[str, Any]) -> None:
@@ -185,9 +223,9 @@ def read_targets(clips: list[Clip], config: dict[str, Any]) -> dict[str, dict[st
         raise TableError(
             "`labels: null` leaves nothing to train on: name a table of labels, or a folder of checkpoints"
         )
-    if config["annotations"] is not None:
-        check_annotations(Path(config["annotations"]), emotions=config["emotions"])
     ids = {clip.clip for clip in clips}
+    if config["annotations"] is not None:
+        read_annotations(Path(config["annotations"]), emotions=config["emotions"], clips=ids)
     labels = {}
     if config["labels"] is not None:
         labels = read_labels(Path(config["labels"]), emotions=config["emotions"], clips=ids)

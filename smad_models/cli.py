@@ -12,6 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from smad_models import annotation_commands
+
 RESULTS = Path("results")
 CACHE = RESULTS / "cache.zarr"
 SETTINGS = Path(".smad/config.json")  # of the last run of the workflow here
@@ -138,12 +140,15 @@ def _parser() -> argparse.ArgumentParser:
     path(sub, "folds", RESULTS / "folds.tsv", "who is tested in which fold")
     sub.add_argument("--json", action="store_true", help="print it for programs")
 
+    annotation_commands.add_commands(command)
+
     sub = command("report", _report, "write one self-contained page of scores and quality")
     sub.add_argument("--tasks", required=True, help="separated by commas")
     path(sub, "results", RESULTS, "the folder of results")
     path(sub, "labels", Path("config/labels.tsv"), "labels")
     path(sub, "settings", None, "the configuration, as JSON")
     path(sub, "output", RESULTS / "report.html", "the page")
+    path(sub, "figure", None, "SVG file: the quality of the clips, as a figure of its own")
     return parser
 
 
@@ -255,6 +260,14 @@ def _report(options: argparse.Namespace) -> None:
         participants=options.results / "quality_participants.tsv",
         cache_json=options.results / "cache.json",
         cache=options.results / "cache.zarr",
+        folds=options.results / "folds.tsv",
+        ablations={
+            (task, modality): options.results / "ablations" / task / f"{modality}.parquet"
+            for task in tasks
+            for modality in settings.get("predict", {}).get("ablate", [])
+        },
+        agreement=options.results / "agreement.json" if settings.get("annotations") else None,
+        figure=options.figure,
         output=options.output,
         settings=settings,
         versions=library_versions(),

@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -31,6 +31,7 @@ PAINT = {
     "third": "#009e73",
     "heat": "#3a9bd6",
 }
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 TEXT = 12.0  # pixels, at the figure's full width
 _STYLE = {
     "svg.fonttype": "none",
@@ -107,6 +108,34 @@ def draw(width: float, height: float, *, label: str, panels: int = 1, **layout: 
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     drawing.svg = Markup(_adopted(file.getvalue(), width=width, height=height, label=label))
+
+
+def assemble(panels: Sequence[tuple[str, Markup]], *, across: int, width: float, height: float) -> str:
+    """Figures of a page as one SVG file that stands alone, in the light colours on white.
+
+    Parameters
+    ----------
+    panels
+        Title and figure of each, in reading order.
+    across
+        Panels in a row.
+    width, height
+        Of a panel, in pixels.
+    """
+    rows = -(-len(panels) // across)
+    size = f"{across * width:g} {max(rows, 1) * height:g}"
+    parts = [f'<svg xmlns="{_SVG}" xmlns:xlink="{_XLINK}" viewBox="0 0 {size}" font-family="sans-serif">']
+    parts.append(f'<rect width="100%" height="100%" fill="{PAINT["paper"]}"/>')
+    for number, (title, chart) in enumerate(panels):
+        row, column = divmod(number, across)
+        x, y = column * width, row * height
+        parts.append(f'<text x="{x + 10:g}" y="{y + 20:g}" font-size="14" font-weight="600">{escape(title)}</text>')
+        place = f'x="{x + 10:g}" y="{y + 30:g}" width="{width - 20:g}" height="{height - 34:g}"'
+        parts.append(re.sub(r' style="max-width:[^"]*"', f" {place}", str(chart), count=1))
+    whole = "".join(parts) + "</svg>\n"
+    for name, colour in PAINT.items():
+        whole = whole.replace(f"var(--{name})", colour)
+    return whole
 
 
 def _adopted(svg: str, *, width: float, height: float, label: str) -> str:

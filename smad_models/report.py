@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from smad_models import report_maps, report_quality, report_scores
+from smad_models.drawing import assemble
 from smad_models.folds import read_table
 from smad_models.predictions import read_notes
 from smad_models.report_agreement import agreement_part
@@ -71,6 +72,7 @@ def write_report(
     folds: Path | None = None,
     ablations: Mapping[tuple[str, str], Path] | None = None,
     agreement: Path | None = None,
+    figure: Path | None = None,
     title: str = "SMAD benchmark report",
     show_clips: bool = False,
     show_faces: bool = False,
@@ -96,6 +98,8 @@ def write_report(
         By task and modality: the predictions without that modality, to be compared with those of that task.
     agreement
         What `smad-models agreement` wrote; None = no annotations.
+    figure
+        Where the histograms of quality go once more, as an SVG file of their own.
     show_clips, show_faces
         Also show single clips with their predictions and traces, or aligned faces: derived data of participants.
     synthetic
@@ -178,6 +182,9 @@ def write_report(
         "faces": parts["faces"],
         "clips": parts["singles"],
     }
+    if figure is not None:
+        panels = [(panel["title"], panel["chart"]) for panel in parts["quality"]]
+        write_whole(figure, assemble(panels, across=3, width=340, height=220))
     write_whole(
         output,
         _render(

@@ -13,8 +13,8 @@ from smad_features.config import complete_config
 from smad_features.manifest import (
     Clip,
     TableError,
-    check_annotations,
     check_clips,
+    read_annotations,
     read_clips,
     read_labels,
     read_targets,
@@ -210,7 +210,9 @@ def test_labels_need_all_their_columns(tmp_path: Path) -> None:
 
 def test_annotations_of_several_annotators_are_allowed(tmp_path: Path) -> None:
     rows = "a\tE1\texpert\tjoy\t1\t0\t0\na\tE2\texpert\t\t\t\t\nb\tE1\texpert\tcalm\t3\t1\t-1\n"
-    check_annotations(write(tmp_path, ANNOTATIONS + rows, "annotations.tsv"), emotions=EMOTIONS)
+    table = write(tmp_path, ANNOTATIONS + rows, "annotations.tsv")
+    read = read_annotations(table, emotions=EMOTIONS, clips={"b", "c"})  # those of other clips are passed over
+    assert read == [["b", "E1", "expert", "calm", 3.0, 1.0, -1.0]]
 
 
 @pytest.mark.parametrize(
@@ -228,11 +230,26 @@ def test_annotations_of_several_annotators_are_allowed(tmp_path: Path) -> None:
         ("a\t\texpert\tjoy\t1\t0\t0\n", "row 2: column `annotator`: '' is not allowed: want text"),
         ("a\tE1\texpert\tanger\t1\t0\t0\n", "row 2: column `emotion`: 'anger' is not one of"),
         ("a\tE1\texpert\tjoy\t4\t0\t0\n", "row 2: column `intensity`: 4.0 is not allowed: want a number from 0 to 3"),
+        (
+            "a\tP1\tparticipant\tjoy\t1\t0\t0\na\tP2\tparticipant\tjoy\t1\t0\t0\n",
+            "row 3: column `kind`: clip 'a' has its participant's annotation in row 2 already; others are experts",
+        ),
+        (
+            "a\tE1\texpert\tjoy\t1\t0\t0\nb\tE1\tmodel\tjoy\t1\t0\t0\n",
+            "row 3: column `kind`: annotator 'E1' is of kind expert in row 2, of kind model here",
+        ),
+        ("a\tparticipant\tmodel\tjoy\t1\t0\t0\n", "row 2: column `annotator`: 'participant' stands for all self-rep"),
     ],
 )
 def test_annotations_that_make_no_sense_are_refused_in_a_sentence(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(TableError, match=rf"annotations\.tsv, {message}"):
-        check_annotations(write(tmp_path, ANNOTATIONS + rows, "annotations.tsv"), emotions=EMOTIONS)
+        read_annotations(write(tmp_path, ANNOTATIONS + rows, "annotations.tsv"), emotions=EMOTIONS, clips={"a", "b"})
+
+
+def test_annotations_of_other_clips_alone_are_refused(tmp_path: Path) -> None:
+    table = write(tmp_path, ANNOTATIONS + "z\tE1\texpert\tjoy\t1\t0\t0\n", "annotations.tsv")
+    with pytest.raises(TableError, match="none of its 1 clips stands in the table of clips; first here: 'z'"):
+        read_annotations(table, emotions=EMOTIONS, clips={"a"})
 
 
 # ---- what is asked for

@@ -160,4 +160,5 @@ def whole_benchmark(wildcards):
     files += ["results/quality_participants.tsv", "results/quality_channels.tsv"]
     files += expand("results/predictions/{task}.parquet", task=CONFIG["tasks"])
     files += [f"{CHECKPOINTS}/{task}/fold{fold}.safetensors" for task in CONFIG["tasks"] for fold in FOLDS]
+    files += [] if CONFIG["annotations"] is None else ["results/agreement.json"]
     return files + ([] if CONFIG["labels"] is None else ["results/scores.tsv", "results/report.html"])
