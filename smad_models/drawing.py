@@ -17,7 +17,9 @@ from typing import Any
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # The names are those of the page's colours (style.css), the values their light ones (Okabe and Ito's, which the
 # colour-blind can tell apart): what is drawn in one of them is drawn in the page's.
@@ -33,7 +35,7 @@ PAINT = {
 }
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 TEXT = 12.0  # pixels, at the figure's full width
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name with two dollar signs is no formula
     "font.family": "sans-serif",
@@ -94,10 +96,12 @@ def draw(width: float, height: float, *, label: str, panels: int = 1, **layout: 
     layout
         Passed on to ``Figure.subplots``.
     """
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": label}):
+    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": label}
+    with mpl.rc_context(style):
         # 72 points an inch, and so one pixel of the page a point of Matplotlib's.
-        figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
-        figure.get_layout_engine().set(w_pad=2 / 72, h_pad=2 / 72)  # type: ignore[union-attr]
+        figure = Figure(
+            figsize=(width / 72, height / 72), dpi=72, layout=ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=2 / 72)
+        )
         axes = figure.subplots(1, panels, squeeze=False, **layout)
         drawing = Drawing(figure, list(axes[0]))
         yield drawing
@@ -106,7 +110,8 @@ def draw(width: float, height: float, *, label: str, panels: int = 1, **layout: 
         with warnings.catch_warnings():
             # The page's type draws the text, not the one that Matplotlib measures it with.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+            # Not by savefig, which draws all twice.
+            FigureCanvasSVG(figure).print_svg(file, metadata=nothing)
     drawing.svg = Markup(_adopted(file.getvalue(), width=width, height=height, label=label))
 
 

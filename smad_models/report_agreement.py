@@ -30,11 +30,11 @@ def agreement_part(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
     emotion = found["emotion"]
     groups = [group for group, members in found["groups"].items() if len(members) > 1]
     rows = [
-        ("emotion, Krippendorff's α", [emotion["groups"][group]["krippendorff_alpha"] for group in groups]),
-        ("emotion, Fleiss' κ", [emotion["groups"][group]["fleiss_kappa"] for group in groups]),
+        ("emotion, Krippendorff's alpha", [emotion["groups"][group]["krippendorff_alpha"] for group in groups]),
+        ("emotion, Fleiss' kappa", [emotion["groups"][group]["fleiss_kappa"] for group in groups]),
     ]
     for rating in RATINGS:
-        for title, name in (("α", "krippendorff_alpha"), ("ICC(2,1)", "icc_2_1"), ("ICC(2,k)", "icc_2_k")):
+        for title, name in (("alpha", "krippendorff_alpha"), ("ICC(2,1)", "icc_2_1"), ("ICC(2,k)", "icc_2_k")):
             rows.append((f"{rating}, {title}", [found[rating]["groups"][group][name] for group in groups]))
     classes = emotion["groups"].get("all", {}).get("per_class", {})
     return {
@@ -88,7 +88,7 @@ def _kinds_compared(found: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     rows = [
         ("same emotion", [pair["agreement"] for pair in pairs]),
-        ("emotion, Cohen's κ", [pair["cohen_kappa"] for pair in pairs]),
+        ("emotion, Cohen's kappa", [pair["cohen_kappa"] for pair in pairs]),
     ]
     for rating in RATINGS:
         same = {(one["a"], one["b"]): one for one in found[rating]["kinds"]}

@@ -50,11 +50,11 @@ def plane_part(predicted: Predicted, truth: Truth) -> dict[str, Any] | None:
     for number, clip in enumerate(both):
         if emotion := truth[clip].get("emotion", ""):
             groups.setdefault(emotion, []).append(number)
-    means = {
-        emotion: (*map(float, true[rows].mean(axis=0)), *map(float, said[rows].mean(axis=0)))
-        for emotion, rows in sorted(groups.items())
-        if len(rows) >= FEWEST
-    }
+    means = {}
+    for emotion, rows in sorted(groups.items()):
+        if len(rows) >= FEWEST:
+            (true_v, true_a), (said_v, said_a) = true[rows].mean(axis=0).tolist(), said[rows].mean(axis=0).tolist()
+            means[emotion] = (true_v, true_a, said_v, said_a)
     return {"clips": len(both), "all": charts.planes(true, said), "means": charts.plane(means) if means else None}
 
 

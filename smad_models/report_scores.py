@@ -1,4 +1,4 @@
-"""The report's part on scores: the scoreboard, its figures, calibration, and how scores spread over folds and people."""
+"""The report's part on scores: scoreboard, figures, calibration, and how scores spread over folds and people."""
 
 from __future__ import annotations
 

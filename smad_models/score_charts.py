@@ -31,12 +31,9 @@ def forest(lines: Sequence[Line], *, label: str) -> Markup:
     with draw(430, _ROW * len(lines) + 34, label=label) as drawing:
         ax = drawing.ax
         for row, line in enumerate(lines):
-            for value, marker, colour in zip(
-                line.baselines, ("|", "x"), (PAINT["second"], PAINT["second"]), strict=False
-            ):
+            for value, marker, size in zip(line.baselines, ("|", "x"), (24, 7), strict=False):
                 if value is not None:
-                    size = 24 if marker == "|" else 7
-                    ax.plot([value], [row], marker, ms=size, mec=colour, mew=2)
+                    ax.plot([value], [row], marker, ms=size, color=PAINT["second"], mew=2)
             if line.interval is not None:
                 ax.plot(line.interval, [row, row], "-", color=PAINT["accent"], lw=4, alpha=0.45, solid_capstyle="round")
             folds = [value for value in line.folds if value is not None]
