@@ -201,13 +201,19 @@ def _render(**parts: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"score": show, "signed": _signed, "spans": _spans}
+    environment.filters |= {"score": _plain, "signed": _signed, "spans": _spans}
     script = (PAGE / "script.js").read_text(encoding="utf-8")
     # The page allows this very script and no other, should a text of somebody's ever get past the escaping.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     style = (PAGE / "style.css").read_text(encoding="utf-8")
     page = environment.get_template("page.html.jinja")
     return page.render(script=Markup(script), script_digest=digest, style=Markup(style), **parts)
+
+
+def _plain(value: float | None) -> str:
+    """Three decimals, a dash where undefined; nothing is a nothing below 0."""
+    text = show(value)
+    return text.removeprefix("-") if text == "-0.000" else text
 
 
 def _signed(value: float | None) -> str:
