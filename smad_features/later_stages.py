@@ -27,7 +27,15 @@ _SCORING = tuple(
         *("leaks", "folds", "stimuli", "dataset", "inputs", "checkpoints"),
     )
 )
-_TEMPLATE = "report.html.jinja"
+_PAGE = "report_page"  # the folder of the report's templates
+_REPORT = tuple(
+    f"smad_models.{name}"
+    for name in (
+        *("report", "report_scores", "report_maps", "report_quality", "report_modalities", "report_agreement"),
+        *("report_clips", "charts", "score_charts", "drawing", "scoreboard", "compare", "intervals", "metrics"),
+        *("predictions", "folds", "dataset"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ LATER_STAGES = {
         ("scikit-learn", "scipy"),
     ),
     "tabulate_scores": LaterStage("scores.tsv", ("smad_models.scoreboard",)),
-    "report": LaterStage("report.html", ("smad_models.report", "smad_models.report_quality", "smad_models.charts")),
+    "report": LaterStage("report.html", _REPORT, ("matplotlib",), beside=("quality.svg",)),
 }
 
 
@@ -202,7 +210,11 @@ class Later:
                 **({"score": config["score"]} if task == "emotion" else {}),
             },
             "tabulate_scores": {"tasks": config["tasks"]},
-            "report": {"report": config["report"]},
+            "report": {
+                "report": config["report"],
+                "ablate": sorted(config.get("predict", {}).get("ablate", [])),
+                "agreement": config["annotations"] is not None,
+            },
         }.get(stage, {})
 
     def _contents(self, stage: str, task: str) -> dict[str, str]:
@@ -216,7 +228,8 @@ class Later:
         if stage == "agreement":
             return {"annotations": digest_of(self.annotations)}
         if stage == "report":
-            return {_TEMPLATE: self.fingerprints.of(module_folder("smad_models") / _TEMPLATE)}
+            parts = sorted((module_folder("smad_models") / _PAGE).iterdir())
+            return {f"{_PAGE}/{part.name}": self.fingerprints.of(part) for part in parts}
         return {}
 
     def _labels(self, stage: str, task: str) -> dict[str, str]:

@@ -160,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     path(sub, "labels", Path("config/labels.tsv"), "labels")
     path(sub, "settings", None, "the configuration, as JSON")
     path(sub, "output", RESULTS / "report.html", "the page")
+    path(sub, "figure", None, "SVG file: the quality of the clips, as a figure of its own")
     return parser
 
 
@@ -312,6 +313,14 @@ def _report(options: argparse.Namespace) -> None:
         participants=options.results / "quality_participants.tsv",
         cache_json=options.results / "cache.json",
         cache=options.results / "cache.zarr",
+        folds=options.results / "folds.tsv",
+        ablations={
+            (task, modality): options.results / "ablations" / task / f"{modality}.parquet"
+            for task in tasks
+            for modality in settings.get("predict", {}).get("ablate", [])
+        },
+        agreement=options.results / "agreement.json" if settings.get("annotations") else None,
+        figure=options.figure,
         output=options.output,
         settings=settings,
         versions=library_versions(),

@@ -1,44 +1,54 @@
 """Scores and quality to one page: a self-contained HTML file, of aggregates unless more is asked for.
 
-Nothing on the page comes from elsewhere, and nothing in it changes from run to run unless the results do.
+Nothing on the page comes from elsewhere, and nothing in it changes from run to run unless the results do. Its parts are
+the templates in `report_page/`, a section each, in the order in which a reader asks.
 """
 
 from __future__ import annotations
 
 import base64
-import io
+import hashlib
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from smad_models import charts
+from smad_models import report_maps, report_quality, report_scores
+from smad_models.drawing import assemble
 from smad_models.folds import read_table
 from smad_models.predictions import read_notes
-from smad_models.report_quality import FEWEST_OF_TENTHS, histograms, spread
-from smad_models.scoreboard import HEADLINES, show
+from smad_models.report_agreement import agreement_part
+from smad_models.report_clips import clip_table, contact_sheet
+from smad_models.report_modalities import modalities_part
+from smad_models.scoreboard import show, write_whole
 
-RANGES = {"valence": (-1.0, 1.0), "arousal": (-1.0, 1.0), "intensity": (0.0, 3.0)}
-METRICS = {
-    "war": "accuracy (WAR)",
-    "uar": "mean recall (UAR)",
-    "f1_weighted": "weighted F1",
-    "ccc": "concordance (CCC)",
-    "mae": "mean abs. error",
-    "rmse": "root mean sq. error",
+PAGE = Path(__file__).parent / "report_page"
+LIBRARIES = ("smad", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "tensorstore", "safetensors", "matplotlib")
+
+# In the reader's order, each with a short name and a heading; a section whose part is empty is left out.
+SECTIONS = {
+    "data": ("Data", "What data, and how complete"),
+    "scores": ("Scores", "Scores"),
+    "emotion": ("Emotions", "Which emotions are mistaken for which"),
+    "values": ("Valence and arousal", "Valence, arousal, intensity"),
+    "calibration": ("Calibration", "Does it know when it is right?"),
+    "people": ("Folds and people", "From fold to fold, from person to person"),
+    "modalities": ("Modalities", "What each modality brings"),
+    "unscored": ("Predictions", "Predictions without labels"),
+    "quality": ("Quality", "Quality of the recordings"),
+    "agreement": ("Annotators", "How far annotators agree"),
+    "faces": ("Faces", "Faces as the model sees them"),
+    "clips": ("Clips", "Single clips"),
+    "provenance": ("Provenance", "Where the numbers come from"),
 }
-FEWEST = 3  # clips behind a mean: fewer would show a single clip's values
-SHEET = 24  # faces on the contact sheet
-
-LIBRARIES = ("smad", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "tensorstore", "safetensors")
 
 
 def library_versions() -> dict[str, str]:
@@ -59,6 +69,10 @@ def write_report(
     output: Path,
     settings: Mapping[str, Any],
     versions: Mapping[str, str],
+    folds: Path | None = None,
+    ablations: Mapping[tuple[str, str], Path] | None = None,
+    agreement: Path | None = None,
+    figure: Path | None = None,
     title: str = "SMAD benchmark report",
     show_clips: bool = False,
     show_faces: bool = False,
@@ -73,13 +87,21 @@ def write_report(
     labels, manifest, quality, participants, cache_json
         As named in the results; `labels` None where nothing is to be compared.
     cache
-        The packed cache; read only when faces are shown.
+        The packed cache; read only when clips or faces are shown.
     settings
         The configuration, shown as it is.
     versions
         The versions of programs and libraries, by name.
+    folds
+        The table of folds; read only where there are ablations.
+    ablations
+        By task and modality: the predictions without that modality, to be compared with those of that task.
+    agreement
+        What `smad-models agreement` wrote; None = no annotations.
+    figure
+        Where the histograms of quality go once more, as an SVG file of their own.
     show_clips, show_faces
-        Also show single clips' predictions, or a sheet of aligned faces: derived data of participants.
+        Also show single clips with their predictions and traces, or aligned faces: derived data of participants.
     synthetic
         Say in a banner that no number here is about people.
 
@@ -96,242 +118,133 @@ def write_report(
     truth = {row["clip"]: row for row in read_table(labels, needed=("clip",))} if labels else {}
     predicted = {path.stem: pq.read_table(path).to_pylist() for path in predictions}
     ok = [row for row in clips if row["status"] == "ok"]
+    scored = [one for one in results if report_scores.is_scored(one)]
+    tables = {path.stem: path for path in predictions}
+    compared = modalities_part(ablations or {}, tables, labels=labels, folds=folds) if ablations else None
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["score"] = show
-    page = environment.get_template("report.html.jinja").render(
-        title=title,
-        synthetic=synthetic,
-        counts={
+    parts: dict[str, Any] = {
+        "counts": {
             "clips": len(clips),
             "ok": len(ok),
             "quarantined": len(clips) - len(ok),
             "participants": len({row["participant"] for row in ok}),
             "folds": max((len(_any_metric(one)["folds"]) for one in results), default=0),
         },
-        cache=json.loads(cache_json.read_text(encoding="utf-8")),
-        modalities=[(kind, Counter(row.get(kind) or "unknown" for row in ok)) for kind in ("face", "eye")],
-        present=Counter(row["present"] or "nothing" for row in next(iter(predicted.values()), [])),
-        scoreboard=[row for one in results for row in _score_rows(one)],
-        forests=_forests(results),
-        emotion=_emotion(results),
-        maps=_maps(predicted, truth),
-        plane=_plane(predicted, truth),
-        unscored=_unscored(predicted, {one["task"] for one in results if one["clips"]["scored"]}),
-        fewest=FEWEST,
-        fewest_of_tenths=FEWEST_OF_TENTHS,
-        quality=histograms(measured),
-        spread=spread(read_table(participants, needed=("participant",)), name_them=show_clips),
-        quarantined=_quarantined(clips),
-        doubtful=_doubtful(measured),
-        singles=_singles(predicted, truth) if show_clips else None,
-        faces=_contact_sheet(cache) if show_faces and cache is not None else None,
-        notes=sorted({note for path in predictions for note in read_notes(path).values()}),
-        undefined=[(one["task"], _reasons(one)) for one in results if _reasons(one)],
-        provenance=[(one["task"], one["clips"], one["provenance"]) for one in results],
-        settings=_flat(settings),
-        versions=dict(versions),
-        aggregates_only=not (show_clips or show_faces),
+        "completeness": report_quality.completeness(ok),
+        "labelled": [(task, sum(bool(truth.get(row["clip"], {}).get(task)) for row in ok)) for task in predicted]
+        if labels
+        else [],
+        "present": Counter(row["present"] or "nothing" for row in next(iter(predicted.values()), [])),
+        "notes": sorted({note for path in predictions for note in read_notes(path).values()}),
+        "scoreboard": [row for one in results for row in report_scores.score_rows(one)],
+        "everything": [row for one in results for row in report_scores.score_rows(one, [*_any_protocol(one)])],
+        "summary": report_scores.summary(results),
+        "forests": report_scores.forests(results),
+        "guards": _guards(results),
+        "differences": [(one["task"], one["differences"]["sentence"]) for one in scored],
+        "emotion": report_scores.emotion_part(results),
+        "maps": report_maps.maps(predicted, truth),
+        "plane": report_maps.plane_part(predicted, truth),
+        "calibration": report_scores.calibration_part(results),
+        "strips": report_scores.spread_over_people(results),
+        "people": report_scores.people_table(results) if show_clips else None,
+        "modalities": compared,
+        "unscored": report_maps.unscored(predicted, {one["task"] for one in scored}),
+        "quality": report_quality.histograms(measured),
+        "spread": report_quality.spread(read_table(participants, needed=("participant",)), name_them=show_clips),
+        "quarantined": report_quality.quarantined(clips),
+        "doubtful": report_quality.doubtful(measured),
+        "agreement": agreement_part(json.loads(agreement.read_text(encoding="utf-8"))) if agreement else None,
+        "faces": contact_sheet(cache) if show_faces and cache is not None else None,
+        "singles": clip_table(predicted, truth, cache=cache, show_faces=show_faces) if show_clips else None,
+        "with_faces": show_faces,
+        "provenance": [{"task": one["task"], "clips": one["clips"], "rows": _provenance(one)} for one in results],
+        "commands": list(
+            dict.fromkeys(one["provenance"]["command"] for one in results if one["provenance"].get("command"))
+        ),
+        "undefined": [(one["task"], why) for one in results if (why := report_scores.undefined(one))],
+        "cache": json.loads(cache_json.read_text(encoding="utf-8")),
+        "settings": _flat(settings),
+        "versions": dict(versions),
+        "fewest": report_maps.FEWEST,
+        "fewest_of_tenths": report_quality.FEWEST_OF_TENTHS,
+        "fewest_of_a_person": report_scores.CLIPS_OF_A_PERSON,
+    }
+    is_there = {
+        "scores": parts["scoreboard"],
+        "emotion": parts["emotion"],
+        "values": parts["maps"] or parts["plane"],
+        "calibration": parts["calibration"],
+        "people": parts["strips"],
+        "modalities": compared,
+        "unscored": parts["unscored"],
+        "agreement": parts["agreement"],
+        "faces": parts["faces"],
+        "clips": parts["singles"],
+    }
+    if figure is not None:
+        panels = [(panel["title"], panel["chart"]) for panel in parts["quality"]]
+        write_whole(figure, assemble(panels, across=3, width=340, height=220))
+    write_whole(
+        output,
+        _render(
+            title=title,
+            synthetic=synthetic,
+            sections=[(name, *words) for name, words in SECTIONS.items() if is_there.get(name, True)],
+            aggregates_only=not (show_clips or show_faces),
+            **parts,
+        ),
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    new = output.with_name(f".{output.name}.new")
-    new.write_text(page, encoding="utf-8")
-    new.replace(output)
+
+
+def _render(**parts: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"score": _plain, "signed": _signed, "spans": _spans}
+    script = (PAGE / "script.js").read_text(encoding="utf-8")
+    # The page allows this very script and no other, should a text of somebody's ever get past the escaping.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    style = (PAGE / "style.css").read_text(encoding="utf-8")
+    page = environment.get_template("page.html.jinja")
+    return page.render(script=Markup(script), script_digest=digest, style=Markup(style), **parts)
+
+
+def _plain(value: float | None) -> str:
+    """Three decimals, a dash where undefined; nothing is a nothing below 0."""
+    text = show(value)
+    return text.removeprefix("-") if text == "-0.000" else text
+
+
+def _signed(value: float | None) -> str:
+    return show(None) if value is None else f"{value:+.3f}"
+
+
+def _spans(text: str) -> Markup:
+    """Words between backticks as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _any_protocol(one: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(one["protocols"]["fold"])
 
 
 def _any_metric(one: Mapping[str, Any]) -> dict[str, Any]:
-    return next(iter(one["protocols"]["fold"].values()))
+    return dict(next(iter(_any_protocol(one).values())))
 
 
-def _score_rows(one: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The scoreboard's rows of one task, headline metrics only."""
-    protocols = one["protocols"]
-    base = next(iter(one["baselines"].values()))
-    return [
-        {
-            "task": one["task"],
-            "first": not number,
-            "metric": METRICS[metric],
-            "fold": protocols["fold"][metric],
-            "pooled": protocols["pooled"][metric],
-            "published": protocols["published"][metric]["mean"],
-            "baseline": base["fold"][metric]["mean"],
-        }
-        for number, metric in enumerate(_headlines(one["task"]))
-    ]
-
-
-def _headlines(task: str) -> tuple[str, ...]:
-    return HEADLINES["emotion" if task == "emotion" else "value"]
-
-
-def _forests(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, Markup]]:
-    """Charts of scores, one for each kind of metric: only numbers on the same scale share an axis."""
-    kinds: dict[str, list[charts.Line]] = {}
+def _guards(results: Sequence[Mapping[str, Any]]) -> list[tuple[list[str], Mapping[str, Any]]]:
+    """What the guard against leaks says, once for all tasks of which it says the same."""
+    found: dict[str, tuple[list[str], Mapping[str, Any]]] = {}
     for one in results:
-        base = next(iter(one["baselines"].values()))
-        for metric in _headlines(one["task"]):
-            if one["task"] == "emotion":
-                kind, name = "Emotion, higher is better", METRICS[metric]
-            elif metric == "ccc":
-                kind, name = "Concordance (CCC), higher is better", one["task"]
-            else:
-                kind, name = "Error, lower is better", f"{one['task']}, {metric.upper()}"
-            fold, pooled = one["protocols"]["fold"][metric], one["protocols"]["pooled"][metric]
-            line = charts.Line(
-                name=name,
-                folds=fold["folds"],
-                pooled=pooled["value"],
-                interval=pooled["ci95"],
-                published=one["protocols"]["published"][metric]["mean"],
-                baseline=base["fold"][metric]["mean"],
-            )
-            if line.pooled is not None:
-                kinds.setdefault(kind, []).append(line)
-    return [
-        (kind, charts.forest(lines, label=f"{kind}: {', '.join(f'{line.name} {show(line.pooled)}' for line in lines)}"))
-        for kind, lines in kinds.items()
-    ]
+        found.setdefault(one["leaks"]["sentence"], ([], one["leaks"]))[0].append(one["task"])
+    return list(found.values())
 
 
-def _emotion(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    for one in results:
-        if one["task"] == "emotion" and one["confusion"]["matrix"] is not None:
-            labels = one["confusion"]["labels"]
-            chart = charts.confusion(np.array(one["confusion"]["matrix"]), labels)
-            return {"chart": chart, "per_class": one["per_class"]}
-    return None
-
-
-def _pairs(rows: Sequence[Mapping[str, Any]], truth: Mapping[str, Mapping[str, str]], task: str) -> dict[str, Any]:
-    """clip -> (true, predicted) of the clips that have a label."""
-    return {
-        row["clip"]: (float(truth[row["clip"]][task]), row["prediction"])
-        for row in rows
-        if truth.get(row["clip"], {}).get(task)
-    }
-
-
-def _maps(
-    predicted: Mapping[str, Sequence[Mapping[str, Any]]], truth: Mapping[str, Mapping[str, str]]
-) -> list[tuple[str, int, Markup]]:
-    maps = []
-    for task, (low, high) in RANGES.items():
-        pairs = np.array(list(_pairs(predicted.get(task, []), truth, task).values()), dtype=float)
-        if len(pairs):
-            chart = charts.density(pairs[:, 0], pairs[:, 1], low=low, high=high, name=task)
-            maps.append((task, len(pairs), chart))
-    return maps
-
-
-def _plane(
-    predicted: Mapping[str, Sequence[Mapping[str, Any]]], truth: Mapping[str, Mapping[str, str]]
-) -> Markup | None:
-    valence = _pairs(predicted.get("valence", []), truth, "valence")
-    arousal = _pairs(predicted.get("arousal", []), truth, "arousal")
-    groups: dict[str, list[tuple[float, float, float, float]]] = {}
-    for clip in valence.keys() & arousal.keys():
-        if emotion := truth[clip].get("emotion", ""):
-            (true_v, said_v), (true_a, said_a) = valence[clip], arousal[clip]
-            groups.setdefault(emotion, []).append((true_v, true_a, said_v, said_a))
-    means = {}
-    for emotion, rows in sorted(groups.items()):
-        if len(rows) >= FEWEST:
-            # Sorted, as a set's order and with it the last bit of a mean may differ between runs.
-            true_v, true_a, said_v, said_a = np.array(sorted(rows)).mean(axis=0)
-            means[emotion] = (float(true_v), float(true_a), float(said_v), float(said_a))
-    return charts.plane(means) if means else None
-
-
-def _unscored(predicted: Mapping[str, Sequence[Mapping[str, Any]]], scored: set[str]) -> list[tuple[str, int, Any]]:
-    """What was predicted for tasks without labels: counts of emotions, or a histogram."""
-    shown: list[tuple[str, int, Any]] = []
-    for task, rows in predicted.items():
-        if task in scored or not rows:
-            continue
-        if task == "emotion":
-            shown.append((task, len(rows), Counter(row["prediction"] for row in rows).most_common()))
-        else:
-            values = np.array([row["prediction"] for row in rows], dtype=float)
-            low, high = RANGES[task]
-            label = f"Predicted {task} of {len(rows)} clips"
-            chart = charts.histogram(values, edges=np.linspace(low, high, 13), label=label, unit=f"predicted {task}")
-            shown.append((task, len(rows), chart))
-    return shown
-
-
-def _quarantined(clips: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
-    """Reason -> clips, the commonest reason first."""
-    reasons: dict[str, list[str]] = {}
-    for row in clips:
-        if row["status"] != "ok":
-            reasons.setdefault(row.get("reason") or "no reason recorded", []).append(row["clip"])
-    return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
-
-
-def _doubtful(measured: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
-    """What a person should look at -> clips in use; no number of theirs."""
-    kinds = {
-        "no face in any frame: its crops are black": lambda row: row.get("face_found") == "0",
-        "the face may not be the same person's in all frames": lambda row: row.get("face_jump") == "1",
-        "the picture lies on its side or head, and was turned": lambda row: row.get("face_turn", "0") not in ("", "0"),
-    }
-    found = [(kind, [row["clip"] for row in measured if applies(row)]) for kind, applies in kinds.items()]
-    return [(kind, names) for kind, names in found if names]
-
-
-def _singles(
-    predicted: Mapping[str, Sequence[Mapping[str, Any]]], truth: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-    """A row a clip: what was predicted, and the label beside it."""
-    table: dict[str, dict[str, Any]] = {}
-    for task, rows in predicted.items():
-        for row in rows:
-            line = table.setdefault(row["clip"], {"participant": row["participant"], "fold": row["fold"], "cells": {}})
-            label = truth.get(row["clip"], {}).get(task, "")
-            if task == "emotion":
-                line["cells"][task] = (row["prediction"], label)
-            else:
-                line["cells"][task] = (f"{row['prediction']:.2f}", f"{float(label):.2f}" if label else "")
-    return {"tasks": list(predicted), "rows": table}
-
-
-def _contact_sheet(cache: Path) -> dict[str, Any] | None:
-    """Aligned crops of clips spread evenly over the cache, the middle frame of each, as one picture in the page."""
-    from PIL import Image
-
-    from smad_models.dataset import open_cache  # only here: most pages show no face
-
-    opened = open_cache(cache)
-    rows = np.unique(np.linspace(0, len(opened.clips) - 1, SHEET).round().astype(int))
-    faces = opened.read(rows, ["face"])["face"]  # (n, frames, size, size, 3)
-    crops = [crop for crop in faces[:, faces.shape[1] // 2] if crop.any()]
-    if not crops:
-        return None
-    size, across = crops[0].shape[0], min(6, len(crops))
-    sheet = np.zeros((-(-len(crops) // across) * size, across * size, 3), dtype=np.uint8)
-    for number, crop in enumerate(crops):
-        y, x = divmod(number, across)
-        sheet[y * size : (y + 1) * size, x * size : (x + 1) * size] = crop
-    file = io.BytesIO()
-    Image.fromarray(sheet).save(file, format="JPEG", quality=88)
-    return {
-        "source": "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii"),
-        "count": len(crops),
-        "width": sheet.shape[1],
-        "height": sheet.shape[0],
-    }
-
-
-def _reasons(one: Mapping[str, Any]) -> dict[str, str]:
-    """Why scores are undefined, but for what the published protocol does not have."""
-    return {path: why for path, why in one["reasons"].items() if "published" not in path}
+def _provenance(one: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A task's digests, seed, and what its baselines and intervals are."""
+    record = {name: value for name, value in one["provenance"].items() if name not in ("command", "notes")}
+    return _flat(record)
 
 
 def _flat(settings: Mapping[str, Any], *, above: str = "") -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
-"""The report's part on quality: how the clips' measures spread, and the participants'."""
+"""The report's part on data and their quality: how complete, how the measures spread, which clips are doubtful."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,11 @@ QUALITY: tuple[tuple[str, str, str, np.ndarray | None, float | None], ...] = (
     ("face_size", "How large the face is", "pixels between the eyes", None, None),
     ("eye_observed", "Eye samples found", "fraction of a clip", np.linspace(0, 1, 11), 0.5),
     ("gaze_observed", "Gaze samples found", "fraction of a clip", np.linspace(0, 1, 11), 0.5),
+    ("eye_lost", "Samples with neither eye", "fraction of a clip, as the tracker had it", np.linspace(0, 1, 11), None),
     ("eye_longest_gap", "Longest gap in the eye recording", "seconds", None, None),
+    ("blinks", "Blinks", "a clip", None, None),
+    ("eye_rate", "Rate of the eye tracker", "samples a second", None, None),
+    ("video_fps", "Rate of the video", "frames a second, as shown", None, None),
 )
 # Of quality_participants.tsv: column, title, and whether more is worse.
 PARTICIPANTS: tuple[tuple[str, str, bool], ...] = (
@@ -74,3 +79,35 @@ def spread(rows: Sequence[Mapping[str, str]], *, name_them: bool) -> dict[str, A
         "lacking": [(f"{fraction:.0%}", len(names), names if name_them else []) for fraction, names in lacking],
         "with_gaze": len(observed),
     }
+
+
+def completeness(ok: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Of each modality how many of the clips in use have it, lack it, or failed in it."""
+    names = {"face": "face video", "eye": "eye recording", "gaze_content": "stimulus"}
+    counts = {kind: Counter(row.get(kind) or "unknown" for row in ok) for kind in names}
+    return [
+        {"name": names[kind], **{state: count[state] for state in ("ok", "missing", "failed")}}
+        for kind, count in counts.items()
+        if count.keys() - {"unknown"}
+    ]
+
+
+def quarantined(clips: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """Reason -> clips, the commonest reason first."""
+    reasons: dict[str, list[str]] = {}
+    for row in clips:
+        if row["status"] != "ok":
+            reasons.setdefault(row.get("reason") or "no reason recorded", []).append(row["clip"])
+    return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def doubtful(measured: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """What a person should look at -> clips in use; no number of theirs."""
+    kinds = {
+        "no face in any frame: its crops are black": lambda row: row.get("face_found") == "0",
+        "the face may not be the same person's in all frames": lambda row: row.get("face_jump") == "1",
+        "the picture lies on its side or head, and was turned": lambda row: row.get("face_turn", "0") not in ("", "0"),
+        "the eye recording covers too little of the clip": lambda row: row.get("eye_short") == "1",
+    }
+    found = [(kind, [row["clip"] for row in measured if applies(row)]) for kind, applies in kinds.items()]
+    return [(kind, names) for kind, names in found if names]

@@ -1,6 +1,7 @@
 """The report: one page that stands alone, says what the scores say, and shows no single clip unless asked."""
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -8,23 +9,24 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from markupsafe import escape
 from PIL import Image
+from report_results import EMOTIONS, TASKS, everything, make_results, name_clips, write
 
-from smad_models import charts
-from smad_models.folds import update_folds
-from smad_models.report import library_versions, write_report
+from smad_models import charts, report_quality, score_charts
+from smad_models.compare import compare
+from smad_models.drawing import PAINT, assemble, draw
+from smad_models.folds import read_table
+from smad_models.report import PAGE, SECTIONS, library_versions
+from smad_models.report_clips import trace
 from smad_models.score import score_task
 
-EMOTIONS = ["happiness", "sadness", "fear", "disgust", "surprise", "anger", "neutral"]
-TASKS = ("emotion", "valence", "arousal", "intensity")
-REASON = "eye recording <script>alert(1)</script>: no column 'Gaze point X' & more"
-VOID = {"meta", "br", "img", "rect", "line", "circle", "path"}
+VOID = {"meta", "br", "img", "input", "rect", "line", "circle", "path", "use"}
 
 
 class Page(HTMLParser):
@@ -49,149 +51,161 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Plausible results of 144 clips of 24 participants, three clips quarantined."""
-    folder = tmp_path_factory.mktemp("results")
-    rng = np.random.default_rng(4)
-    clips = [(f"P{p:03d}_C{c:02d}", f"P{p:03d}") for p in range(24) for c in range(6)]
-    bad = {clips[7][0]: "video a.mp4: not there", clips[50][0]: REASON, clips[51][0]: REASON}
-    labels = {
-        clip: (EMOTIONS[rng.integers(7)], rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0, 3))
-        for clip, _ in clips
-    }
-    lines = {"clips": "clip\tparticipant\tstatus\treason\tface\teye\n"}
-    lines["quality"] = "clip\tstatus\tface_found\teye_observed\tsurplus\n"
-    lines["labels"] = "clip\t" + "\t".join(TASKS) + "\n"
-    for clip, participant in clips:
-        status = "quarantined" if clip in bad else "ok"
-        lines["clips"] += f"{clip}\t{participant}\t{status}\t{bad.get(clip, '')}\tok\tmissing\n"
-        lines["quality"] += f"{clip}\t{status}\t{rng.integers(0, 9) / 8}\t{'' if clip in bad else '0.9'}\tx\n"
-        lines["labels"] += "\t".join(map(str, (clip, *labels[clip]))) + "\n"
-    lines["quality_participants"] = "participant\tface_found\tgaze_observed\teye_longest_gap\n"
-    lines["quality_participants"] += "".join(
-        f"Q{number:03d}\t{0.9 if number else ''}\t{number / 10}\t{number}\n" for number in range(11)
-    )
-    for name, text in lines.items():
-        (folder / f"{name}.tsv").write_text(text, encoding="utf-8")
-    (folder / "cache.json").write_text(json.dumps({"digest": "d1ge57", "version": 1}), encoding="utf-8")
-    rows = update_folds(
-        manifest=folder / "clips.tsv", labels=folder / "labels.tsv", output=folder / "folds.tsv", count=5, seed=0
-    )
-    for number, task in enumerate(TASKS):
-        made: list[dict[str, Any]] = [row._asdict() | {"present": "face+eye+gaze"} for row in rows]
-        for row in made:
-            truth: Any = labels[row["clip"]][number]
-            wrong = EMOTIONS[rng.integers(7)] if task == "emotion" else truth * 0.5 + 0.1
-            row["prediction"] = wrong if rng.random() < 0.4 else truth
-        table = pa.Table.from_pylist(made).replace_schema_metadata({"smad_notes": json.dumps({"a": "beware of MAQT"})})
-        pq.write_table(table, folder / f"{task}.parquet")
-        score_task(
-            task=task,
-            predictions=folder / f"{task}.parquet",
-            labels=folder / "labels.tsv",
-            folds=folder / "folds.tsv",
-            emotions=EMOTIONS,
-            output=folder / f"{task}.json",
-        )
-    return folder
+    """Results of 144 clips of 24 participants, three clips quarantined."""
+    return make_results(tmp_path_factory.mktemp("results"), name_clips(24, 6))
 
 
-def write(results: Path, output: Path, **changes: Any) -> str:
-    wanted: dict[str, Any] = {
-        "scores": [results / f"{task}.json" for task in TASKS],
-        "predictions": [results / f"{task}.parquet" for task in TASKS],
-        "labels": results / "labels.tsv",
-        "manifest": results / "clips.tsv",
-        "quality": results / "quality.tsv",
-        "participants": results / "quality_participants.tsv",
-        "cache_json": results / "cache.json",
-        "cache": None,
-        "output": output,
-        "settings": {"tasks": list(TASKS), "face": {"size": 112}, "annotations": None},
-        "versions": {"smad": "0.1.0"},
-    }
-    write_report(**{**wanted, **changes})
-    return output.read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def bare(results: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page as it is unless more is asked for."""
+    return write(results, tmp_path_factory.mktemp("bare") / "report.html")
 
 
-def test_the_page_is_well_formed_and_fetches_nothing(results: Path, tmp_path: Path) -> None:
-    text = write(results, tmp_path / "report.html", synthetic=True, show_clips=True)
-    page = Page(text)
+@pytest.fixture(scope="module")
+def whole(results: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page with all that can be there without a cache."""
+    output = tmp_path_factory.mktemp("whole") / "report.html"
+    text = write(results, output, synthetic=True, show_clips=True, **everything(results))
+    assert [path.name for path in output.parent.iterdir()] == ["report.html"]
+    return text
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(whole: str) -> None:
+    page = Page(whole)
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "link", "iframe", "object", "embed"}
-    assert not re.search(r"https?:|@import|url\(", text)
-    assert all(not {"src", "href", "srcset"} & set(attributes) for _, attributes in page.tags)
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert not names & {"link", "iframe", "object", "embed"}
+    assert not re.search(r"https?:|@import|url\((?!#)", whole)
+    for _, attributes in page.tags:
+        assert not {"src", "srcset"} & set(attributes)
+        assert (attributes.get("href") or "#").startswith("#")
 
 
-def test_every_figure_can_be_read_aloud(results: Path, tmp_path: Path) -> None:
-    page = Page(write(results, tmp_path / "report.html"))
+def test_no_script_but_its_own_may_run_in_the_page(whole: str) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", whole, flags=re.DOTALL)
+    assert script == (PAGE / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', whole)
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_the_sections_stand_in_the_readers_order_and_those_without_content_are_left_out(bare: str, whole: str) -> None:
+    def shown(text: str) -> list[str]:
+        found = re.findall(r'<h2 id="(\w+)"', text)
+        assert re.findall(r'<a href="#(\w+)">', text.split("</nav>")[0]) == found
+        return found
+
+    assert shown(bare) == ["data", "scores", "emotion", "values", "calibration", "people", "quality", "provenance"]
+    assert shown(whole) == [name for name in SECTIONS if name not in ("unscored", "faces")]
+
+
+def test_every_figure_can_be_read_aloud_and_none_takes_the_name_of_another(whole: str) -> None:
+    page = Page(whole)
     figures = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
-    assert len(figures) == 3 + 1 + 3 + 1 + 2  # scores, confusion, three values, plane, the two measures there are
-    assert all(attributes["aria-label"] for attributes in figures)
+    # Scores, confusion, three sides, three values, plane twice, calibration, people, modalities, measures, annotators.
+    assert len(figures) == 3 + 1 + 1 + 3 + 2 + 1 + 4 + 2 + 2 + 1
+    assert len({attributes["aria-label"] for attributes in figures}) == len(figures)
+    names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(names) == len(set(names))
 
 
-def test_the_same_results_make_the_same_bytes(results: Path, tmp_path: Path) -> None:
-    first = write(results, tmp_path / "a.html", synthetic=True)
-    assert write(results, tmp_path / "b.html", synthetic=True) == first
+def test_the_same_results_make_the_same_bytes(results: Path, bare: str, tmp_path: Path) -> None:
+    assert write(results, tmp_path / "report.html") == bare
 
 
-def test_the_page_says_what_the_scores_say(results: Path, tmp_path: Path) -> None:
-    text = write(results, tmp_path / "report.html")
+def test_the_page_says_what_the_scores_say(results: Path, bare: str) -> None:
     for task in TASKS:
         scores = json.loads((results / f"{task}.json").read_text(encoding="utf-8"))
         for metric in ("war", "uar", "f1_weighted") if task == "emotion" else ("ccc", "mae", "rmse"):
             fold, pooled = scores["protocols"]["fold"][metric], scores["protocols"]["pooled"][metric]
             lo, hi = pooled["ci95"]
             row = rf"<strong>{fold['mean']:.3f}</strong> <small>± {fold['sd']:.3f}</small></td>\s*"
-            row += rf"<td>{pooled['value']:.3f} <small>{lo:.3f} to {hi:.3f}</small></td>"
+            row += rf"<td[^>]*>{pooled['value']:.3f} <small>{lo:.3f} to {hi:.3f}</small></td>"
             published = scores["protocols"]["published"][metric]["mean"]
             base = next(iter(scores["baselines"].values()))["fold"][metric]["mean"]
-            row += rf"\s*<td>{'–' if published is None else f'{published:.3f}'}</td>\s*<td>{base:.3f}</td>"
-            assert re.search(row, text), (task, metric)
+            row += rf"\s*<td[^>]*>{'–' if published is None else f'{published:.3f}'}</td>\s*<td[^>]*>{base:.3f}</td>"
+            assert re.search(row, bare), (task, metric)
+        assert str(escape(scores["differences"]["sentence"].split("`")[-1])) in bare
     for wanted in ("d1ge57", "face.size", "not set", "Beware of MAQT.", "<dd>141</dd>", "<dd>24</dd>"):
-        assert wanted in text
+        assert wanted in bare
 
 
-def test_single_clips_are_shown_only_on_request(results: Path, tmp_path: Path) -> None:
+def test_what_nobody_could_verify_is_called_so_and_a_certificate_is_shown(
+    results: Path, bare: str, tmp_path: Path
+) -> None:
+    said = re.findall(r'<p class="(\w+)"><strong>(.*?):</strong> (\w+)', bare.split('id="scores"')[1])
+    assert said[0] == ("banner", "emotion, valence, arousal, intensity", "unverifiable")
+    scores = json.loads((results / "emotion.json").read_text(encoding="utf-8"))
+    scores["leaks"] = {"verifiable": True, "sentence": "No leak found: <all> 5 folds."}
+    (tmp_path / "emotion.json").write_text(json.dumps(scores), encoding="utf-8")
+    others = [results / f"{task}.json" for task in TASKS[1:]]
+    text = write(results, tmp_path / "report.html", scores=[tmp_path / "emotion.json", *others])
+    assert '<p class="guard"><strong>emotion:</strong> No leak found: &lt;all&gt; 5 folds.</p>' in text
+    assert '<p class="banner"><strong>valence, arousal, intensity:</strong> unverifiable' in text
+
+
+def test_what_a_modality_brings_is_the_difference_that_compare_finds(results: Path, whole: str) -> None:
+    pair = {"valence": (results / "valence-eye.parquet", results / "valence.parquet")}
+    found = compare(pair, labels=results / "labels.tsv", folds=results / "folds.tsv")["tasks"]["valence"]
+    row = found["metrics"]["ccc"]
+    assert row["difference"] < -0.01
+    shown = re.search(r"valence</th><td[^>]*>eye</td><td[^>]*>concordance \(CCC\)</td>(.*?)</tr>", whole, re.DOTALL)
+    assert shown is not None
+    wanted = [f"{row[name]:.3f}" for name in ("b", "a")]
+    wanted += [f"{row['difference']:+.3f}", f"{row['ci95'][0]:+.3f} to {row['ci95'][1]:+.3f}"]
+    assert re.findall(r"<td[^>]*>(.*?)</td>", shown[1]) == wanted
+
+
+def test_the_agreement_of_annotators_is_shown_as_it_was_measured(results: Path, whole: str) -> None:
+    text = whole.split('id="agreement"')[1]
+    found = json.loads((results / "agreement.json").read_text(encoding="utf-8"))
+    groups = found["emotion"]["groups"]
+    alphas = [groups[group]["krippendorff_alpha"]["value"] for group in ("all", "humans", "experts")]
+    cells = re.search(r"Krippendorff&#39;s alpha</th>(.*?)</tr>", text)
+    assert cells is not None
+    assert re.findall(r">(-?[\d.]+)</td>", cells[1]) == [f"{alpha:.3f}" for alpha in alphas]
+    kappas = {(one["a"], one["b"]): one["cohen_kappa"]["value"] for one in found["emotion"]["pairs"]}
+    assert f"{kappas['E2', 'E3']:.2f}</text>" in text
+    assert "E&lt;1&gt;" in text
+    assert "E<1>" not in text
+
+
+def test_single_clips_are_shown_only_on_request(bare: str, whole: str) -> None:
     quarantined = {"P001_C01", "P008_C02", "P008_C03"}
     named = re.compile(r"P\d{3}_C\d{2}")
-    text = write(results, tmp_path / "a.html")
-    assert set(named.findall(text)) == quarantined
-    assert "aggregates only" in text
-    text = write(results, tmp_path / "b.html", show_clips=True)
-    assert len(set(named.findall(text))) == 144
-    assert "aggregates only" not in text
+    assert set(named.findall(bare)) == quarantined
+    assert not re.findall(r"P\d{3}(?!_C)", bare)
+    assert "aggregates only" in bare
+    assert len(set(named.findall(whole))) == 144
+    assert "aggregates only" not in whole
 
 
-def test_participants_are_shown_as_a_spread_and_named_only_where_single_clips_may_be(
-    results: Path, tmp_path: Path
-) -> None:
-    text = write(results, tmp_path / "a.html")
+def test_participants_are_shown_as_a_spread_and_named_only_where_single_clips_may_be(bare: str, whole: str) -> None:
     spread = dict(
-        re.findall(r'<th scope="row">(.*?)</th><td>(\d+</td><td>\S+</td><td>\S+)</td></tr>', text.split("tenth<")[1])
+        re.findall(
+            r'<th scope="row" class="wrap">(.*?)</th><td>(\d+</td><td>\S+</td><td>\S+)</td></tr>',
+            bare.split("tenth<")[1],
+        )
     )
     assert spread["time with gaze on the stimulus, fraction"].split("</td><td>") == ["11", "0.5", "0.1"]
     assert spread["longest gap in the eye recording, s"].split("</td><td>") == ["11", "5", "9"]
-    assert "8 of 11 participants lack gaze for more than 20%" in text
-    assert "5 of 11 participants lack gaze for more than 50%" in text
-    assert "Q00" not in text
-    assert "Q000, Q001, Q002, Q003, Q004</code>" in write(results, tmp_path / "b.html", show_clips=True)
+    assert "8 of 11 participants lack gaze for more than 20%" in bare
+    assert "5 of 11 participants lack gaze for more than 50%" in bare
+    assert "Q00" not in bare
+    assert "Q000, Q001, Q002, Q003, Q004</code>" in whole
 
 
-def test_few_participants_show_no_worst_tenth_and_two_show_nothing(results: Path, tmp_path: Path) -> None:
-    lines = (results / "quality_participants.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
-    few, two = tmp_path / "few.tsv", tmp_path / "two.tsv"
-    few.write_text("".join(lines[:6]), encoding="utf-8")
-    two.write_text("".join(lines[:3]), encoding="utf-8")
-    text = write(results, tmp_path / "a.html", participants=few)
-    assert re.search(r"fraction</th><td>5</td><td>0.2</td><td>–</td>", text)
-    assert "From participant to participant" not in write(results, tmp_path / "b.html", participants=two)
+def test_few_participants_show_no_worst_tenth_and_two_show_nothing(results: Path) -> None:
+    rows = read_table(results / "quality_participants.tsv", needed=("participant",))
+    few = report_quality.spread(rows[:5], name_them=False)
+    assert few is not None
+    assert [(row["count"], row["worst"]) for row in few["measures"]] == [(4, None), (5, None), (5, None)]
+    assert report_quality.spread(rows[:2], name_them=False) is None
 
 
-def test_quarantined_clips_stand_under_their_reason_and_a_reason_runs_no_code(results: Path, tmp_path: Path) -> None:
-    text = write(results, tmp_path / "report.html")
-    assert "eye recording &lt;script&gt;alert(1)&lt;/script&gt;: no column &#39;Gaze point X&#39; &amp; more" in text
-    assert re.search(r"amp; more</td><td>2</td><td class=\"left wrap\"><code>P008_C02, P008_C03</code>", text)
+def test_quarantined_clips_stand_under_their_reason_and_a_reason_runs_no_code(bare: str) -> None:
+    assert "eye recording &lt;script&gt;alert(1)&lt;/script&gt;: no column &#39;Gaze point X&#39; &amp; more" in bare
+    assert re.search(r"amp; more</td><td>2</td><td class=\"left wrap\"><code>P008_C02, P008_C03</code>", bare)
 
 
 def test_clips_that_a_person_should_look_at_are_named_with_the_reason(results: Path, tmp_path: Path) -> None:
@@ -210,9 +224,9 @@ def test_clips_that_a_person_should_look_at_are_named_with_the_reason(results: P
     assert used[3] not in shown
 
 
-def test_synthetic_data_carry_a_banner(results: Path, tmp_path: Path) -> None:
-    assert "Synthetic data." in write(results, tmp_path / "a.html", synthetic=True)
-    assert "Synthetic data." not in write(results, tmp_path / "b.html")
+def test_synthetic_data_carry_a_banner(bare: str, whole: str) -> None:
+    assert "Synthetic data." in whole
+    assert "Synthetic data." not in bare
 
 
 def test_predictions_without_labels_are_shown_as_such(results: Path, tmp_path: Path) -> None:
@@ -255,7 +269,6 @@ def test_faces_are_shown_only_on_request_and_as_they_lie_in_the_cache(
     monkeypatch.setattr(stand_in, "open_cache", lambda path: cache, raising=False)
     monkeypatch.setitem(sys.modules, "smad_models.dataset", stand_in)
 
-    assert "data:image" not in write(results, tmp_path / "a.html", cache=tmp_path)
     text = write(results, tmp_path / "b.html", cache=tmp_path, show_faces=True)
     (picture,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
@@ -274,22 +287,77 @@ def test_the_versions_are_those_that_run() -> None:
     assert versions["pyarrow"] == pa.__version__
 
 
+def paths(svg: str, paint: str) -> list[np.ndarray]:
+    """The corners of what is filled in one of the page's colours."""
+    found = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: var\(--{paint}\)[^"]*"', svg)
+    return [np.array(re.findall(r"[ML] (\S+) (\S+)", corners), dtype=float) for corners in found]
+
+
 def test_bars_are_as_tall_as_their_counts_and_none_is_lost() -> None:
     values = np.array([-5.0, 0.1, 0.1, 0.6, 0.6, 0.6, 0.6, 9.0])
     svg = charts.histogram(values, edges=np.linspace(0, 1, 5), label="x", unit="y")
-    heights = [float(h) for h in re.findall(r'height="([\d.]+)" class="bar"', svg)]
-    assert [round(4 * h / max(heights)) for h in heights] == [3, 0, 4, 1]
+    heights = [np.ptp(corners[:, 1]) for corners in paths(svg, "accent")]
+    assert [round(4 * height / max(heights)) for height in heights] == [3, 0, 4, 1]
 
 
 def test_a_confusion_cell_is_shaded_by_its_share_of_the_row() -> None:
-    svg = charts.confusion(np.array([[3, 1], [0, 0]]), ["<a>", "b"])
+    svg = charts.confusion(np.array([[3, 1], [0, 0]]), ["<a>", "b"], ["<a>", "b"])
     # 0.05 for none to 1 for all, so that an empty cell is still seen as a cell.
-    assert re.findall(r'fill-opacity="([\d.]+)"', svg) == ["0.762", "0.287", "0.050", "0.050"]
+    assert re.findall(r"fill: var\(--heat\); opacity: ([\d.]+)", svg) == ["0.76", "0.28", "0.05", "0.05"]
     assert "&lt;a&gt;: 3 of 4 found" in svg
     assert "<a>" not in svg
 
 
 def test_a_right_prediction_lies_on_the_line_of_the_map() -> None:
     svg = charts.density(np.array([0.0, 3.0]), np.array([0.0, 99.0]), low=0, high=3, name="intensity")
-    cells = [(float(x), float(y)) for x, y in re.findall(r'<rect x="([\d.]+)" y="([\d.]+)"[^>]*class="heat"', svg)]
-    assert cells == [(46.0, 230.0), (266.0, 10.0)]  # bottom left; top right, where what is beyond the range counts
+    (ends,) = re.findall(r"M (\S+) (\S+) L (\S+) (\S+) \" clip[^>]*dasharray", svg)
+    x1, y1, x2, y2 = map(float, ends)
+    first, last = paths(svg, "heat")  # bottom left; top right, where what is beyond the range counts
+    assert np.allclose([first[:, 0].min(), first[:, 1].max()], [x1, y1], atol=0.02)
+    assert np.allclose([last[:, 0].max(), last[:, 1].min()], [x2, y2], atol=0.02)
+
+
+def test_a_figure_takes_its_colours_and_its_type_from_the_page() -> None:
+    line = score_charts.Line("<b>$x$ 名", [0.2, 0.4, None], 0.3, [0.25, 0.5], 0.3, [0.1, None])
+    svg = score_charts.forest([line], label="a & b")
+    assert not re.search("#[0-9a-f]{6};", svg)
+    assert "font-family" not in svg
+    assert {"var(--accent)", "var(--second)", "var(--third)"} <= set(re.findall(r"var\(--\w+\)", svg))
+    assert ">&lt;b&gt;$x$ 名</text>" in svg
+    assert svg.startswith('<svg viewBox="0 0 430 74" style="max-width:430px" role="img" aria-label="a &amp; b">')
+
+
+def test_every_colour_of_a_figure_is_one_of_the_page_in_light_and_in_dark() -> None:
+    style = (PAGE / "style.css").read_text(encoding="utf-8")
+    light, dark, *_ = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    for name, colour in PAINT.items():
+        assert f"--{name}:" in light
+        assert f"--{name}:" in dark
+        # The page's white is a shade off here, as white stands in Matplotlib's own figures too.
+        assert colour in light or name == "paper"
+
+
+def test_a_trace_is_broken_where_nothing_was_observed() -> None:
+    values = np.array([[0.0, 1.0, np.nan, 0.5]])
+    svg = trace(values, label="<gaze>", span=(0, 1))
+    assert svg is not None
+    assert re.findall('<path d="([^"]*)"', svg) == ["M30 62h1L90 2M210 32h1"]
+    assert 'aria-label="&lt;gaze&gt; over time, 0 to 1"' in svg
+    assert trace(np.full((2, 4), np.nan), label="gaze") is None
+
+
+def test_the_figure_of_quality_is_a_file_of_its_own(results: Path, tmp_path: Path) -> None:
+    write(results, tmp_path / "report.html", figure=tmp_path / "quality.svg")
+    root = ElementTree.parse(tmp_path / "quality.svg").getroot()
+    assert len(root.findall("{*}svg")) == 2
+    assert "var(" not in (tmp_path / "quality.svg").read_text(encoding="utf-8")
+    ElementTree.fromstring(assemble([], across=3, width=10, height=10))
+
+
+def test_a_figure_of_the_same_numbers_is_the_same_bytes() -> None:
+    def figure() -> str:
+        with draw(100, 100, label="x") as drawing:
+            drawing.ax.plot([1, 2], [3, 4], "o-")
+        return str(drawing.svg)
+
+    assert figure() == figure()

@@ -5,7 +5,7 @@ rule agreement:
     input:
         key=later_key("agreement"),
     output:
-        "results/agreement.json",
+        report("results/agreement.json", caption="../report/agreement.rst", category="Annotations"),
     log:
         "logs/agreement.log",
     params:

@@ -4,6 +4,11 @@ POLARITY = None
 if CONFIG["score"]["polarity"] is not None:
     POLARITY = ",".join(f"{emotion}={group}" for emotion, group in CONFIG["score"]["polarity"].items())
 SCORES = expand("results/scores/{task}.json", task=CONFIG["tasks"])
+ABLATIONS = expand(
+    "results/ablations/{task}/{modality}.parquet",
+    task=CONFIG["tasks"],
+    modality=CONFIG.get("predict", {}).get("ablate", []),
+)
 
 
 rule score:
@@ -49,13 +54,17 @@ rule report:
     input:
         SCORES,
         expand("results/predictions/{task}.parquet", task=CONFIG["tasks"]),
+        ABLATIONS,
+        [] if CONFIG["annotations"] is None else "results/agreement.json",
         "results/clips.tsv",
         "results/quality.tsv",
         "results/quality_participants.tsv",
+        "results/folds.tsv",
         "results/cache.json",
         key=later_key("report"),
     output:
-        report("results/report.html", caption="../report/report.rst", category="Report"),
+        page=report("results/report.html", caption="../report/report.rst", category="Report"),
+        quality=report("results/quality.svg", caption="../report/quality.rst", category="Quality"),
     log:
         "logs/report.log",
     params:
@@ -63,4 +72,5 @@ rule report:
         labels=LABELS_OPTION,
         tasks=",".join(CONFIG["tasks"]),
     shell:
-        "smad-models report --tasks {params.tasks} {params.labels} --settings {params.settings} --output {output} > {log} 2>&1"
+        "smad-models report --tasks {params.tasks} {params.labels} --settings {params.settings}"
+        " --figure {output.quality} --output {output.page} > {log} 2>&1"
