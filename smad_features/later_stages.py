@@ -20,6 +20,11 @@ from smad_features.manifest import Clip, read_targets
 from smad_features.summary import is_settled
 
 _NETWORK = tuple(f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints"))
+_TRAINING = tuple(
+    f"smad_models.{name}"
+    for name in ("train", "recipe", "batches", "augment", "validation", "precision", "training_state")
+)
+_OF_THE_RUN = ("save_every", "tensorboard")  # settings of the training that change none of its numbers
 _TEMPLATE = "report.html.jinja"
 
 
@@ -48,7 +53,7 @@ LATER_STAGES = {
     ),
     "train_model": LaterStage(
         "checkpoints/{task}/fold{fold}.safetensors",
-        (*_NETWORK, "smad_models.face_features", "smad_models.train", "smad_models.folds"),
+        (*_NETWORK, "smad_models.face_features", "smad_models.folds", *_TRAINING),
         ("torch",),
     ),
     "predict": LaterStage(
@@ -150,7 +155,7 @@ class Later:
 
     def _settings(self, stage: str) -> dict[str, Any]:
         config = self.config
-        train = {name: value for name, value in config["train"].items() if name != "backbone"}
+        train = {name: x for name, x in config["train"].items() if name not in ("backbone", *_OF_THE_RUN)}
         return {
             "list_clips": {"on_bad_clip": config["on_bad_clip"]},
             "pack": {"version": schema.VERSION},
@@ -167,7 +172,8 @@ class Later:
         """Files that count by their content."""
         backbone = self.config["train"]["backbone"]
         if stage in ("embed_faces", "train_model") and backbone is not None:
-            return {"train.backbone": self.fingerprints.of(Path(backbone))}
+            is_public = backbone == "imagenet"  # one file, which its sha256 tells
+            return {"train.backbone": backbone if is_public else self.fingerprints.of(Path(backbone))}
         if stage == "predict" and not self.trains:
             names = [f"{task}/fold{fold}.safetensors" for fold in self.folds]
             return {name: self.fingerprints.of(Path(self.config["checkpoints"]) / name) for name in names}

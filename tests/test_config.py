@@ -74,7 +74,7 @@ KEYS = table_under("Keys")
     [
         ({"clip": "x"}, r"unknown key `clip`; allowed here: annotations, cache, checkpoints, clips, "),
         ({"face": {"margins": 0.1}}, r"unknown key `face\.margins`; allowed here: align, frames, margin, "),
-        ({"train": {"lr": 1, "epoch": 2}}, r"unknown key `train\.epoch`, `train\.lr`; allowed here: backbone"),
+        ({"train": {"lr": 1, "epoch": 2}}, r"unknown key `train\.epoch`, `train\.lr`; allowed here: accumulate"),
         ({1: "x", "y": 2}, r"unknown key `1`, `y`"),
         ({"face": {"frames": "eight"}}, r"`face\.frames`: 'eight' is not of type 'integer' \(face\.frames: frames"),
         ({"face": {"frames": True}}, r"`face\.frames`: True is not of type 'integer'"),

@@ -370,7 +370,10 @@ def test_another_checkpoint_makes_the_predictions_anew(
         ({"steps": 64}, "eye steps: the checkpoint is for 64, but here it is 32"),
         ({"size": 112}, "face size: the checkpoint is for 112, but here it is 16"),
         ({"channels": ("Pupil",)}, "eye channels: the checkpoint is for Pupil, but here it is Gaze point X"),
-        ({"participants": hash_participants(["P01", "P04"], make_participants_key({}))}, "was trained on participant P04, whose clips are in fold 1"),
+        (
+            {"participants": hash_participants(["P01", "P04"], make_participants_key({}))},
+            "was trained on participant P04, whose clips are in fold 1",
+        ),
     ],
 )
 def test_a_checkpoint_that_is_not_for_these_inputs_is_refused(

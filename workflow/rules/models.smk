@@ -5,6 +5,9 @@ IS_FROZEN = CONFIG["train"]["freeze_face"]
 FACE_FEATURES = "results/face_features"
 LABELS_OPTION = options({"labels": CONFIG["labels"]})
 BACKBONE = CONFIG["train"]["backbone"]
+RECIPE = {name: x for name, x in CONFIG["train"].items() if name not in ("freeze_face", "augment", "deterministic")}
+RECIPE["augment"] = ",".join(CONFIG["train"]["augment"]) or None
+RECIPE["no_deterministic"] = not CONFIG["train"]["deterministic"]
 
 
 rule make_folds:
@@ -44,6 +47,8 @@ if TRAINS:
             "smad-models embed-faces --fold {wildcards.fold} --folds {input.folds} --key {input.key} --threads {threads}"
             " {params.options} --output {output} > {log} 2>&1"
 
+    # A training that was stopped left fold{k}.state.safetensors beside its output, and goes on from there. That file and
+    # fold{k}.history.json are no outputs: Snakemake neither removes them before a job nor after one that failed.
     rule train_model:
         input:
             cache="results/cache.json",
@@ -60,7 +65,7 @@ if TRAINS:
         params:
             labels=LABELS_OPTION,
             emotions=EMOTIONS,
-            options=options({k: v for k, v in CONFIG["train"].items() if k != "freeze_face"}),
+            options=options(RECIPE),
             face_features=f"--face-features {FACE_FEATURES}/fold{{fold}}.safetensors" if IS_FROZEN else "",
         shell:
             "smad-models train --task {wildcards.task} --fold {wildcards.fold} --emotions {params.emotions} {params.labels}"
