@@ -100,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--accumulate", type=int, default=1, metavar="N", help="take each batch in N parts, to save memory"
     )
+    sub.add_argument(
+        "--loss-weights", type=_weights, metavar="A,B,C", help="invariant, specific, task; default: published"
+    )
     sub.add_argument("--lstm-init", choices=("published", "xavier"), default="published", help="starting weights")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--validation", type=float, default=0.0, metavar="FRACTION", help="of participants, set aside")
@@ -244,6 +247,13 @@ def _chosen(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
+
+
+def _weights(text: str) -> Any:
+    from smad_models.tasks import LossWeights
+
+    invariant, specific, task = map(float, text.split(","))
+    return LossWeights(invariant, specific, task)
 
 
 def _computing(options: argparse.Namespace) -> str:

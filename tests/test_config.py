@@ -240,7 +240,7 @@ def another(key: str) -> Any:
     if isinstance(default, int | float):
         return min(default + 1, rule.get("maximum", default + 1))
     if "array" in rule["type"]:
-        return [0, 0, 960, 540]
+        return [0, 0, 960, 540][: rule["maxItems"]]
     return {"time": "t"} if "object" in rule["type"] else "other"
 
 

@@ -12,6 +12,7 @@ from model_fixtures import Study, make_study
 
 from smad_models import training_log
 from smad_models.checkpoints import read_meta
+from smad_models.face_features import embed_faces
 from smad_models.recipe import TrainOptions
 from smad_models.train import train_fold
 from smad_models.training_log import TrainingLog, duration, estimate_line
@@ -22,6 +23,13 @@ OPTIONS = TrainOptions(epochs=3, batch_size=4, validation=0.3)
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return make_study(tmp_path_factory.mktemp("study"), participants=8, clips=3)
+
+
+@pytest.fixture(scope="module")
+def features(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("features") / "fold1.safetensors"
+    embed_faces(fold=1, cache=study.cache, folds=study.folds, output=path, device="cpu")
+    return path
 
 
 @pytest.mark.parametrize(
@@ -67,10 +75,10 @@ def test_slow_steps_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_the_history_holds_every_epoch_and_the_checkpoint_no_times(
-    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: Study, features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "fold1.safetensors"
-    train_fold(**study.arguments(output, options=OPTIONS))
+    train_fold(**study.arguments(output, options=OPTIONS, face_features=features))
     said = json.loads((tmp_path / "fold1.history.json").read_text())
     assert said["epoch"] == 3
     assert [epoch["epoch"] for epoch in said["epochs"]] == [1, 2, 3]
@@ -89,9 +97,9 @@ def test_the_history_holds_every_epoch_and_the_checkpoint_no_times(
     assert "P0" not in (tmp_path / "fold1.history.json").read_text()
 
 
-def test_the_history_goes_where_it_is_asked_for(study: Study, tmp_path: Path) -> None:
-    options = TrainOptions(epochs=1)
-    train_fold(**study.arguments(tmp_path / "fold1", options=options, history=tmp_path / "there" / "h.json"))
+def test_the_history_goes_where_it_is_asked_for(study: Study, features: Path, tmp_path: Path) -> None:
+    arguments = study.arguments(tmp_path / "fold1", options=TrainOptions(epochs=1), face_features=features)
+    train_fold(**arguments, history=tmp_path / "there" / "h.json")
     assert (tmp_path / "there/h.json").is_file()
     assert not list(tmp_path.glob("*.json"))
 
@@ -111,8 +119,9 @@ def read_events(folder: Path) -> list[tuple[str, int, float]]:
     return found
 
 
-def test_tensorboard_can_read_what_was_written(study: Study, tmp_path: Path) -> None:
-    train_fold(**study.arguments(tmp_path / "fold1", options=OPTIONS, tensorboard=tmp_path / "board"))
+def test_tensorboard_can_read_what_was_written(study: Study, features: Path, tmp_path: Path) -> None:
+    arguments = study.arguments(tmp_path / "fold1", options=OPTIONS, face_features=features)
+    train_fold(**arguments, tensorboard=tmp_path / "board")
     events = read_events(tmp_path / "board/emotion_fold1")
     names = {"loss/total", "loss/invariant", "loss/specific", "loss/task", "learning_rate", "validation/uar", "seconds"}
     assert {name for name, _, _ in events} == names
@@ -122,10 +131,11 @@ def test_tensorboard_can_read_what_was_written(study: Study, tmp_path: Path) -> 
 
 
 def test_without_the_library_the_option_is_refused_before_anything_is_trained(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     arguments: dict[str, Any] = study.arguments(tmp_path / "fold1", options=TrainOptions(epochs=1))
+    arguments["face_features"] = features
     with pytest.raises(ValueError, match=r"tensorboardX, which is not installed: `pip install tensorboardX`, or leave"):
         train_fold(**arguments | {"tensorboard": tmp_path / "board"})
     assert not list(tmp_path.iterdir())

@@ -5,8 +5,9 @@ IS_FROZEN = CONFIG["train"]["freeze_face"]
 FACE_FEATURES = "results/face_features"
 LABELS_OPTION = options({"labels": CONFIG["labels"]})
 BACKBONE = CONFIG["train"]["backbone"]
-RECIPE = {name: x for name, x in CONFIG["train"].items() if name not in ("freeze_face", "augment", "deterministic")}
-RECIPE["augment"] = ",".join(CONFIG["train"]["augment"]) or None
+RECIPE = {name: x for name, x in CONFIG["train"].items() if name not in ("freeze_face", "deterministic")}
+for name in ("augment", "loss_weights"):
+    RECIPE[name] = ",".join(map(str, RECIPE[name] or [])) or None
 RECIPE["no_deterministic"] = not CONFIG["train"]["deterministic"]
 
 
