@@ -1,4 +1,4 @@
-"""Weights on disk: our own files with all they need beside them, and the map to the published state dicts.
+"""Weights on disk: our own files with all they need beside them.
 
 A checkpoint is one safetensors file: the network's tensors under our names, its input statistics among them, and in the
 metadata what it is for, what it was trained on, and from which inputs it came. No pickle is ever run.
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -29,51 +29,7 @@ from torch import Tensor
 from smad_models.inputs import Convention
 from smad_models.maqt import Maqt, Variant
 from smad_models.resnet import ResNet18
-from smad_models.tasks import find_task
-
-# Our module -> the published one. `e`, `v`, `a`, `l` are the published names' leftovers: in projections v is the face,
-# in LSTMs it is the gaze.
-_PUBLISHED_MODULES = {
-    "face_backbone": "subnet.f_extractor",
-    "eye_lstm": "subnet.e_lstm",
-    "gaze_lstm": "subnet.v_lstm",
-    "face_projection": "proj_v1",
-    "specific.face": "specific_projection_v.0",
-    "specific.eye": "specific_projection_a.0",
-    "specific.gaze": "specific_projection_l.0",
-    "invariant": "invariant_projection.0",
-    "discriminator": "distriminator.0",
-    "fusion.source_position": "transformer.pos_embedding_s",
-    "fusion.target_position": "transformer.pos_embedding_t",
-    **{
-        f"fusion.layers.{i}.{ours}": f"transformer.CrossTransformerEncoder.layers.{i}.{published}"
-        for i in range(2)
-        for ours, published in {
-            "attention.norm_query": "0.norm_q",
-            "attention.norm_key": "0.norm_k",
-            "attention.norm_value": "0.norm_v",
-            "attention.to_query": "0.fn.to_q",
-            "attention.to_key": "0.fn.to_k",
-            "attention.to_value": "0.fn.to_v",
-            "attention.to_out": "0.fn.to_out.0",
-            "feed_forward.norm": "1.norm",
-            "feed_forward.inner": "1.fn.net.0",
-            "feed_forward.outer": "1.fn.net.3",
-        }.items()
-    },
-}
-_PUBLISHED_HEADS: dict[Variant, dict[str, str]] = {
-    "va": {"value_head": "cls_head"},
-    "discrete": {"emotion_head": "cls_head"},
-    "intensity": {"emotion_head": "cls_head_e.0", "intensity_head": "cls_head_in.0"},
-}
-# In the published files, and never called by the published network.
-UNUSED = (
-    "subnet.f_extractor.fc.weight",
-    "subnet.f_extractor.fc.bias",
-    "subnet.classifier.weight",
-    "subnet.classifier.bias",
-)
+from smad_models.torch_files import read_state_dict
 
 
 @dataclass(frozen=True)
@@ -130,95 +86,6 @@ def code_version() -> str:
     return f"{number}+{digest.hexdigest()[:12]}"
 
 
-def published_names(model: Maqt) -> dict[str, str]:
-    """Our name of each tensor -> its published key; the input statistics have none."""
-    modules = _PUBLISHED_MODULES | _PUBLISHED_HEADS[model.variant]
-    names = {}
-    for name in model.state_dict():
-        if name.startswith("inputs."):
-            continue
-        ours = next(module for module in modules if name == module or name.startswith(module + "."))
-        names[name] = modules[ours] + name[len(ours) :]
-    return names
-
-
-def load_published(model: Maqt, state: Mapping[str, Tensor]) -> None:
-    """Load a published state dict into ``model``, which keeps its input statistics; the unused tensors may be there.
-
-    Raises
-    ------
-    ValueError
-        Naming the keys, if any is missing or unknown, or a shape differs.
-    """
-    names = published_names(model)
-    keys = {published: ours for ours, published in names.items()}
-    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("inputs.")}
-    theirs = {keys.get(key, key): tensor for key, tensor in state.items() if key not in UNUSED}
-    load_tensors(model, own | theirs, source="published state dict", names=names)
-
-
-def to_published(model: Maqt) -> dict[str, Tensor]:
-    """The model's tensors under their published keys, without the four unused ones."""
-    state = model.state_dict()
-    return {published: state[ours] for ours, published in published_names(model).items()}
-
-
-def read_published(path: Path) -> dict[str, Tensor]:
-    """A published ``.pth`` file's state dict, on the CPU and without running any pickled code.
-
-    Raises
-    ------
-    ValueError
-        If the file is no state dict; files of two bytes are in public circulation.
-    """
-    if path.stat().st_size < 1024:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes cannot be a checkpoint; the upload was destroyed")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ValueError(f"{path}: want a plain state dict of tensors, got {type(state).__name__}")
-    return state
-
-
-def import_published(
-    source: Path,
-    output: Path,
-    *,
-    task: str,
-    fold: int,
-    emotions: Sequence[str],
-    channels: Sequence[str],
-    participants: Sequence[str] = (),
-) -> None:
-    """Turn a published ``.pth`` file into a checkpoint of ours, under the `published` input convention.
-
-    ``emotions`` names its logits in their order, which no published file says; ``participants`` are those it was
-    trained on, if known: without them no prediction can be kept from a participant that it has seen.
-    """
-    variant = find_task(task).variant
-    model = Maqt(variant, convention="published", emotions=len(emotions), channels=len(channels))
-    load_published(model, read_published(source))
-    record = {"imported": source.name, "sha256": digest_file(source)}
-    participants_key = make_participants_key(record)
-    meta = Meta(
-        task=task,
-        fold=fold,
-        variant=variant,
-        convention="published",
-        emotions=tuple(emotions),
-        channels=tuple(channels),
-        frames=8,
-        steps=32,
-        size=112,
-        cache_version=1,
-        participants=hash_participants(participants, participants_key),
-        participants_key=participants_key,
-        code=code_version(),
-        record=record,
-        history={},
-    )
-    save_checkpoint(output, model, meta)
-
-
 def load_backbone(backbone: ResNet18, source: Path) -> None:
     """Load ImageNet weights, a ``.pth`` or ``.safetensors`` state dict, whose classifier is dropped.
 
@@ -227,7 +94,7 @@ def load_backbone(backbone: ResNet18, source: Path) -> None:
     ValueError
         If they are not those of a ResNet-18; the message names the keys.
     """
-    state = read_tensors(source) if source.suffix == ".safetensors" else read_published(source)
+    state = read_tensors(source) if source.suffix == ".safetensors" else read_state_dict(source).tensors
     # Files from before 2018 lack the counters, which nothing here reads.
     counters = {key: x for key, x in backbone.state_dict().items() if key.endswith("num_batches_tracked")}
     kept = {key: x for key, x in state.items() if not key.startswith("fc.")}

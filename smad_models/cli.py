@@ -17,6 +17,7 @@ SETTINGS = Path(".smad/config.json")  # of the last run of the workflow here
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 BACKBONE = "state dict of an ImageNet ResNet-18, or `imagenet` for the public one; without it, random weights"
 TASKS = ("emotion", "valence", "arousal", "intensity")
+VARIANTS = ("va", "discrete", "intensity", "emert")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,6 +143,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--table", type=Path, help="write scores.tsv from the JSON files named by --show")
     sub.add_argument("--show", type=Path, nargs="+", metavar="JSON", help="print the scoreboard of these")
 
+    sub = command("import-checkpoint", _import_checkpoint, "make checkpoints of the published weight files in a folder")
+    sub.add_argument("source", type=Path, metavar="DIR", help="searched to its depths for .pth files; or one file")
+    sub.add_argument("--emotions", help="the logits' classes in order, separated by commas: no published file says it")
+    path(sub, "participants", None, "table with clip, participant, fold of the published sets: who was trained on")
+    path(sub, "output", Path("checkpoints"), "folder for {task}/fold{k}.safetensors and index.tsv")
+
+    sub = command("info", _info, "print size, parameters, FLOPs and inputs of checkpoints, or of a network by itself")
+    sub.add_argument("checkpoints", type=Path, nargs="*", metavar="CHECKPOINT", help="{task}/fold{k}.safetensors")
+    sub.add_argument("--variant", choices=VARIANTS, help="a network without a checkpoint")
+    sub.add_argument("--json", action="store_true", help="as JSON, with the statistics of each channel")
+
     sub = command("report", _report, "write one self-contained page of scores and quality")
     sub.add_argument("--tasks", required=True, help="separated by commas")
     path(sub, "results", RESULTS, "the folder of results")
@@ -215,6 +227,47 @@ def _score(options: argparse.Namespace) -> None:
     score.score_task(**_chosen(options, names), emotions=options.emotions.split(","), key=_key(options))
 
 
+def _import_checkpoint(options: argparse.Namespace) -> None:
+    from smad_models.import_checkpoint import EMOTIONS, import_folder
+
+    emotions = options.emotions.split(",") if options.emotions else _setting("emotions", EMOTIONS)
+    outcome = import_folder(options.source, options.output, emotions=emotions, participants=options.participants)
+    for each in outcome.imported:
+        notes = f" ({'; '.join(each.notes)})" if each.notes else ""
+        print(f"{each.output}: {each.variant}, from {each.source}{notes}")
+    for sentence in outcome.refused:
+        print(f"REFUSED: {sentence}", file=sys.stderr)
+    for task, folds in outcome.incomplete.items():
+        print(f"NOTE: {task} lacks fold {', '.join(map(str, folds))}", file=sys.stderr)
+    if options.emotions is None and any(each.task in ("emotion", "intensity") for each in outcome.imported):
+        order = ", ".join(emotions)
+        print(
+            f"NOTE: no published file says which logit is which emotion. Taken: {order}. If that is not the order that"
+            " these networks were trained with, every emotion has a wrong name: say the right one by --emotions",
+            file=sys.stderr,
+        )
+    if outcome.imported and options.participants is None:
+        print(
+            "NOTE: on whom these networks were trained is not known: predictions will say that leaks cannot be told."
+            " --participants results/folds.tsv says it, where its folds are the published sets",
+            file=sys.stderr,
+        )
+    if outcome.refused:
+        raise ValueError(f"{len(outcome.imported)} files were imported, {len(outcome.refused)} were refused")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from smad_models.info import describe_checkpoint, describe_network, format_description
+
+    if bool(options.checkpoints) == bool(options.variant):
+        raise ValueError("want either checkpoints or --variant")
+    if options.variant:
+        described = [describe_network(options.variant)]
+    else:
+        described = [describe_checkpoint(path) for path in options.checkpoints]
+    print(json.dumps(described, indent=2) if options.json else "\n\n".join(map(format_description, described)))
+
+
 def _report(options: argparse.Namespace) -> None:
     from smad_models.report import library_versions, write_report
 
@@ -239,6 +292,14 @@ def _report(options: argparse.Namespace) -> None:
         **({"title": shown["title"]} if shown.get("title") else {}),
     )
     print(options.output)
+
+
+def _setting(name: str, default: Any) -> Any:
+    """A setting of the workflow's last run here; the default where there was none."""
+    try:
+        return json.loads(SETTINGS.read_text(encoding="utf-8"))[name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return default
 
 
 def _chosen(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ import tensorstore as ts
 from smad_features import schema
 from smad_models.folds import check_disjoint
 
+CACHE_VERSION = schema.VERSION
+CHANNELS = tuple(channel.name for channel in schema.TOBII_PRO_LAB_39)  # of a cache as it is by default, and SMAD's own
 PRELOADED = 1 << 30  # bytes: all faces of SMAD are 0.4 GB; of a larger cache each batch is read when it is wanted
 
 

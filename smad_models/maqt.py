@@ -7,6 +7,9 @@ in a two-layer cross-transformer, and the mean of what comes out goes to the hea
 discriminator names the modality of each stream: the invariant projection is to make that impossible, the specific ones
 easy.
 
+The sister network EMERT (variant `emert`) goes by the same names in public: its tokens are 32-d, its projections have
+two layers, its head has one. Comments give MAQT's width of 64.
+
 The published code calls the three modalities vision, audio and language, names left over from another model, and uses
 `v` for the face in one place and for the gaze in another. Here they are face, eye and gaze throughout; `checkpoints.py`
 has the map.
@@ -23,19 +26,20 @@ from torch import Tensor, nn
 from smad_models.inputs import Convention, Inputs
 from smad_models.resnet import FEATURES, ResNet18
 
-Variant = Literal["va", "discrete", "intensity"]
+Variant = Literal["va", "discrete", "intensity", "emert"]
 
 MODALITIES = ("face", "eye", "gaze")  # the order of tokens, and the discriminator's classes 0, 1, 2
 SEQUENCE = 128  # width of each modality's sequence
-WIDTH = 64  # width of the fused tokens, and of one attention head
+WIDTHS: dict[Variant, int] = {"va": 64, "discrete": 64, "intensity": 64, "emert": 32}  # of the fused tokens
 HEADS = 8
+HEAD_WIDTH = 64  # of one attention head, whatever the tokens' width
 DEPTH = 2
 
 
 class Output(NamedTuple):
     """What the network says of B clips; what its variant has no head for, or was not asked for, is None."""
 
-    fused: Tensor  # (B, 64) the mean over the tokens, which the heads see
+    fused: Tensor  # (B, 64; emert 32) the mean over the tokens, which the heads see
     value: Tensor | None  # (B, 1) valence or arousal, unbounded
     emotion: Tensor | None  # (B, emotions) logits
     intensity: Tensor | None  # (B, 1) unbounded
@@ -58,16 +62,16 @@ class _ReverseGradient(torch.autograd.Function):
 class CrossAttention(nn.Module):
     """The target questions the source, which has one norm for its keys and another for its values."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        inner = HEADS * WIDTH
-        self.norm_query = nn.LayerNorm(WIDTH)
-        self.norm_key = nn.LayerNorm(WIDTH)
-        self.norm_value = nn.LayerNorm(WIDTH)
-        self.to_query = nn.Linear(WIDTH, inner, bias=False)
-        self.to_key = nn.Linear(WIDTH, inner, bias=False)
-        self.to_value = nn.Linear(WIDTH, inner, bias=False)
-        self.to_out = nn.Linear(inner, WIDTH)
+        inner = HEADS * HEAD_WIDTH
+        self.norm_query = nn.LayerNorm(width)
+        self.norm_key = nn.LayerNorm(width)
+        self.norm_value = nn.LayerNorm(width)
+        self.to_query = nn.Linear(width, inner, bias=False)
+        self.to_key = nn.Linear(width, inner, bias=False)
+        self.to_value = nn.Linear(width, inner, bias=False)
+        self.to_out = nn.Linear(inner, width)
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
@@ -79,17 +83,17 @@ class CrossAttention(nn.Module):
 
     @staticmethod
     def _heads(x: Tensor) -> Tensor:
-        return x.unflatten(2, (HEADS, WIDTH)).transpose(1, 2)  # (B, T, 8 * 64) -> (B, 8, T, 64), head-major
+        return x.unflatten(2, (HEADS, HEAD_WIDTH)).transpose(1, 2)  # (B, T, 8 * 64) -> (B, 8, T, 64), head-major
 
 
 class FeedForward(nn.Module):
     """The transformer's perceptron, as wide inside as outside."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(WIDTH)
-        self.inner = nn.Linear(WIDTH, WIDTH)
-        self.outer = nn.Linear(WIDTH, WIDTH)
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, width)
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,10 +104,10 @@ class FeedForward(nn.Module):
 class CrossLayer(nn.Module):
     """One pre-norm layer: only the target is updated, the source stays what it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.attention = CrossAttention()
-        self.feed_forward = FeedForward()
+        self.attention = CrossAttention(width)
+        self.feed_forward = FeedForward(width)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         target = target + self.attention(target, source)  # (B, T, 64)
@@ -113,12 +117,12 @@ class CrossLayer(nn.Module):
 class Fusion(nn.Module):
     """The cross-transformer: invariant tokens (target) question specific ones (source)."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
-        self.source_position = nn.Parameter(torch.randn(1, tokens, WIDTH))
-        self.target_position = nn.Parameter(torch.randn(1, tokens, WIDTH))
+        self.source_position = nn.Parameter(torch.randn(1, tokens, width))
+        self.target_position = nn.Parameter(torch.randn(1, tokens, width))
         self.dropout = nn.Dropout(0.1)
-        self.layers = nn.ModuleList(CrossLayer() for _ in range(DEPTH))
+        self.layers = nn.ModuleList(CrossLayer(width) for _ in range(DEPTH))
 
     def forward(self, specific: Tensor, invariant: Tensor) -> Tensor:
         source = self.dropout(specific + self.source_position)  # (B, T, 64)
@@ -128,13 +132,21 @@ class Fusion(nn.Module):
         return target  # no final norm
 
 
+def _projection(variant: Variant) -> nn.Module:
+    """A sequence's features to tokens: ``(B, T, 128)`` to ``(B, T, 64)``."""
+    if variant == "emert":
+        return nn.Sequential(nn.Linear(SEQUENCE, 64), nn.LeakyReLU(0.1), nn.Linear(64, WIDTHS[variant]))
+    return nn.Linear(SEQUENCE, WIDTHS[variant])
+
+
 class Maqt(nn.Module):
     """MAQT with the head of ``variant``.
 
     Parameters
     ----------
     variant
-        ``va``: one value (valence, or arousal); ``discrete``: an emotion; ``intensity``: an emotion and its intensity.
+        ``va``: one value (valence, or arousal); ``discrete``: an emotion; ``intensity``: an emotion and its intensity;
+        ``emert``: an emotion, by the narrower sister network.
     convention
         How cached facts become this model's input; see `inputs.py`. ``model.inputs`` does it, for `forward`.
     emotions, channels, frames, steps
@@ -155,6 +167,7 @@ class Maqt(nn.Module):
             raise ValueError(f"variant {variant!r} is none of {', '.join(get_args(Variant))}")
         super().__init__()
         self.variant = variant
+        self.width = WIDTHS[variant]
         self.lengths = {"face": frames, "eye": steps, "gaze": steps}
         self.inputs = Inputs(convention, channels=channels)
         self.face_backbone = ResNet18()
@@ -162,21 +175,22 @@ class Maqt(nn.Module):
         self.eye_lstm = nn.LSTM(channels, SEQUENCE, num_layers=3, batch_first=True)
         self.gaze_lstm = nn.LSTM(2, SEQUENCE, num_layers=3, batch_first=True)
         self.dropout = nn.Dropout(0.5)
-        self.specific = nn.ModuleDict({name: nn.Linear(SEQUENCE, WIDTH) for name in MODALITIES})
-        self.invariant = nn.Linear(SEQUENCE, WIDTH)
-        self.discriminator = nn.Linear(WIDTH, len(MODALITIES))
-        self.fusion = Fusion(frames + 2 * steps)
+        self.specific = nn.ModuleDict({name: _projection(variant) for name in MODALITIES})
+        self.invariant = _projection(variant)
+        self.discriminator = nn.Linear(self.width, len(MODALITIES))
+        self.fusion = Fusion(frames + 2 * steps, self.width)
         if variant == "va":
             self.value_head = nn.Sequential(
-                *(nn.Linear(WIDTH, 32), nn.LeakyReLU(0.01), nn.Linear(32, 16), nn.LeakyReLU(0.01)),
+                *(nn.Linear(self.width, 32), nn.LeakyReLU(0.01), nn.Linear(32, 16), nn.LeakyReLU(0.01)),
                 *(nn.Linear(16, 8), nn.LeakyReLU(0.01), nn.Linear(8, 1)),
             )
         elif variant == "discrete":
             # Two linear maps with nothing between them: one map in effect, but two sets of published weights.
-            self.emotion_head: nn.Module = nn.Sequential(nn.Linear(WIDTH, 32), nn.Linear(32, emotions))
+            self.emotion_head: nn.Module = nn.Sequential(nn.Linear(self.width, 32), nn.Linear(32, emotions))
         else:
-            self.emotion_head = nn.Linear(WIDTH, emotions)
-            self.intensity_head = nn.Linear(WIDTH, 1)
+            self.emotion_head = nn.Linear(self.width, emotions)
+        if variant == "intensity":
+            self.intensity_head = nn.Linear(self.width, 1)
 
     def embed_faces(self, face: Tensor) -> Tensor:
         """``(B, frames, 3, H, W)`` float pixels to ``(B, frames, 512)``, each frame by itself."""

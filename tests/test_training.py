@@ -17,15 +17,12 @@ from smad_models.checkpoints import (
     build_model,
     code_version,
     hash_participants,
-    import_published,
     load_checkpoint,
     make_participants_key,
     read_meta,
     read_metadata,
-    read_published,
     read_tensors,
     save_checkpoint,
-    to_published,
 )
 from smad_models.dataset import open_cache, split_fold
 from smad_models.face_features import embed_faces
@@ -39,6 +36,7 @@ from smad_models.train import TrainOptions, train_fold
 
 CLIPS = name_clips(20, 7)
 ONE_EPOCH = TrainOptions(epochs=1)
+KEY = make_participants_key({})
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -221,7 +219,6 @@ def checkpoints(world: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
 def _describe(world: SimpleNamespace, *, task: str = "emotion", fold: int = 1) -> Meta:
     cache = open_cache(world.cache)
     training = split_fold(cache, read_folds(world.folds), fold).training_participants
-    key = make_participants_key({})
     return Meta(
         task=task,
         fold=fold,
@@ -233,8 +230,8 @@ def _describe(world: SimpleNamespace, *, task: str = "emotion", fold: int = 1) -
         steps=32,
         size=16,
         cache_version=1,
-        participants=hash_participants(training, key),
-        participants_key=key,
+        participants=hash_participants(training, KEY),
+        participants_key=KEY,
         code=code_version(),
         record={},
         history={},
@@ -382,42 +379,6 @@ def test_a_checkpoint_with_missing_or_misshapen_tensors_is_refused_by_name(train
     (tmp_path / "fold1").write_bytes(b"no safetensors file")
     with pytest.raises(ValueError, match="not a checkpoint of this project"):
         load_checkpoint(tmp_path / "fold1")
-
-
-def test_published_weights_become_checkpoints_and_what_is_doubtful_is_noted(tmp_path: Path) -> None:
-    clips = name_clips(2, 2)
-    labels = draw_labels(len(clips))
-    made: dict[str, Any] = {"face": {"align": "template"}, "eye": {"method": "mean"}}
-    cache = write_cache(tmp_path / "cache.zarr", clips, draw_arrays(labels, size=112), **made)
-    folds, _ = write_tables(tmp_path, clips, labels, folds=2)
-    model = Maqt("va")
-    torch.save(to_published(model), tmp_path / "valence_MAQT_set1.pth")
-    for fold in (1, 2):
-        import_published(
-            tmp_path / "valence_MAQT_set1.pth",
-            tmp_path / "valence" / f"fold{fold}.safetensors",
-            task="valence",
-            fold=fold,
-            emotions=EMOTIONS,
-            channels=open_cache(cache).channels,
-        )
-    imported, meta = load_checkpoint(tmp_path / "valence" / "fold1.safetensors")
-    assert meta.convention == "published"
-    before, after = model.state_dict(), imported.state_dict()
-    assert all(torch.equal(after[name], x) for name, x in before.items() if not name.startswith("inputs."))
-    output = tmp_path / "valence.parquet"
-    predict_task(
-        task="valence", cache=cache, folds=folds, checkpoints=tmp_path, output=output, emotions=EMOTIONS, batch_size=2
-    )
-    notes = (pq.read_schema(output).metadata or {})[b"smad_notes"].decode()
-    assert "align: template, method: mean" in notes
-    assert "leaks cannot be told" in notes
-
-
-def test_a_destroyed_published_file_is_refused_with_its_size(tmp_path: Path) -> None:
-    (tmp_path / "valence_MAQT_set1.pth").write_bytes(b"\r\n")
-    with pytest.raises(ValueError, match="2 bytes cannot be a checkpoint"):
-        read_published(tmp_path / "valence_MAQT_set1.pth")
 
 
 def test_a_fold_whose_training_clips_are_all_unlabelled_is_refused(world: SimpleNamespace, tmp_path: Path) -> None:
