@@ -36,6 +36,11 @@ _REPORT = tuple(
         *("predictions", "folds", "dataset"),
     )
 )
+_TRAINING = tuple(
+    f"smad_models.{name}"
+    for name in ("train", "recipe", "batches", "augment", "validation", "precision", "training_state")
+)
+_OF_THE_RUN = ("save_every", "tensorboard")  # settings of the training that change none of its numbers
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ LATER_STAGES = {
     ),
     "train_model": LaterStage(
         "checkpoints/{task}/fold{fold}.safetensors",
-        (*_NETWORK, "smad_models.face_features", "smad_models.train", "smad_models.folds"),
+        (*_NETWORK, "smad_models.face_features", "smad_models.folds", *_TRAINING),
         ("torch",),
     ),
     "predict": LaterStage(
@@ -195,7 +200,7 @@ class Later:
 
     def _settings(self, stage: str, task: str) -> dict[str, Any]:
         config = self.config
-        train = {name: value for name, value in config["train"].items() if name != "backbone"}
+        train = {name: x for name, x in config["train"].items() if name not in ("backbone", *_OF_THE_RUN)}
         return {
             "list_clips": {"on_bad_clip": config["on_bad_clip"]},
             "pack": {"version": schema.VERSION},
@@ -221,7 +226,8 @@ class Later:
         """Files that count by their content."""
         backbone = self.config["train"]["backbone"]
         if stage in ("embed_faces", "train_model") and backbone is not None:
-            return {"train.backbone": self.fingerprints.of(Path(backbone))}
+            is_public = backbone == "imagenet"  # one file, which its sha256 tells
+            return {"train.backbone": backbone if is_public else self.fingerprints.of(Path(backbone))}
         if stage == "predict" and not self.trains:
             names = [f"{task}/fold{fold}.safetensors" for fold in self.folds]
             return {name: self.fingerprints.of(Path(self.config["checkpoints"]) / name) for name in names}

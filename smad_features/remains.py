@@ -18,8 +18,8 @@ from smad_features.manifest import Clip
 from smad_features.summary import LINK, NAME, store_name
 
 # The last ones to go are the units: they alone tell the clips of a person, should the work be interrupted.
-Kind = Literal["file", "draft", "store", "rows", "features", "checkpoint", "unit"]
-_SURE = ("store", "rows", "features", "checkpoint", "unit")
+Kind = Literal["file", "draft", "store", "rows", "features", "state", "checkpoint", "unit"]
+_SURE = ("store", "rows", "features", "state", "checkpoint", "unit")
 _NOT_OURS = ("conda", "conda-archive", "singularity")  # in Snakemake's folder: large, and of no person
 _LOCKS = ("lock", "pack.lock", "jobs.lock", "fingerprints.sqlite")
 
@@ -157,6 +157,11 @@ def _find_trained(person: Person, folders: Iterable[Path]) -> Iterator[Remain]:
             yield Remain(path, "features", "features of the person's face")
         elif not said and path.parent.name == "face_features":
             yield Remain(path, "file", "features that cannot be read")
+        elif path.name.endswith(".state.safetensors"):  # of no use without the person: another cache, another training
+            if not said:
+                yield Remain(path, "file", "an unfinished training that cannot be read")
+            elif _was_trained_on(said, person.participant):
+                yield Remain(path, "state", "an unfinished training on the person")
         elif _was_trained_on(said, person.participant):
             yield Remain(path, "checkpoint", f"task {said.get('task')}, fold {said.get('fold')}")
 

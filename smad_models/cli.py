@@ -18,6 +18,7 @@ RESULTS = Path("results")
 CACHE = RESULTS / "cache.zarr"
 SETTINGS = Path(".smad/config.json")  # of the last run of the workflow here
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+BACKBONE = "state dict of an ImageNet ResNet-18, or `imagenet` for the public one; without it, random weights"
 TASKS = ("emotion", "valence", "arousal", "intensity")
 VARIANTS = ("va", "discrete", "intensity", "emert")
 
@@ -28,9 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     umask = os.umask(_umask())
     try:
         options.run(options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, MemoryError) as error:
         print(f"smad-models {options.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # what was under way has said how to go on
+        return 130
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -87,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("embed-faces", _embed_faces, "compute the features of a frozen face backbone once, for one fold")
     sub.add_argument("--fold", type=int, required=True)
     sub.add_argument("--seed", type=int, default=0)
-    path(sub, "backbone", None, "state dict of an ImageNet ResNet-18; without it, random weights")
+    sub.add_argument("--backbone", help=BACKBONE)
     path(sub, "output", None, "safetensors file", required=True)
     computing(sub)
 
@@ -99,10 +102,27 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--batch-size", type=int, default=16)
     sub.add_argument("--learning-rate", type=float, default=1e-4)
     sub.add_argument("--weight-decay", type=float, default=5e-4)
+    sub.add_argument(
+        "--accumulate", type=int, default=1, metavar="N", help="take each batch in N parts, to save memory"
+    )
+    sub.add_argument(
+        "--loss-weights", type=_weights, metavar="A,B,C", help="invariant, specific, task; default: published"
+    )
     sub.add_argument("--lstm-init", choices=("published", "xavier"), default="published", help="starting weights")
     sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--validation", type=float, default=0.0, metavar="FRACTION", help="of participants, set aside")
+    sub.add_argument("--validation-participants", type=_names, default=(), metavar="P01,P07", help="or who it is")
+    sub.add_argument("--select", choices=("last", "validation"), default="last", help="the epoch that is kept")
+    sub.add_argument("--augment", type=_names, default=(), metavar="KINDS", help="some of flip,colour,time")
+    sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
+    sub.add_argument(
+        "--deterministic", action=argparse.BooleanOptionalAction, default=True, help="without, faster on GPUs"
+    )
+    sub.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS", help="between two saves of the state")
+    path(sub, "tensorboard", None, "folder for TensorBoard's logs")
+    path(sub, "history", None, "JSON of losses, scores and times; default: fold{k}.history.json beside the output")
     path(sub, "labels", Path("config/labels.tsv"), "labels")
-    path(sub, "backbone", None, "state dict of an ImageNet ResNet-18; without it, random weights")
+    sub.add_argument("--backbone", help=BACKBONE)
     path(sub, "face-features", None, "what embed-faces made: the face backbone stays frozen")
     path(sub, "output", None, "safetensors file", required=True)
     computing(sub)
@@ -182,18 +202,22 @@ def _folds(options: argparse.Namespace) -> None:
 
 def _embed_faces(options: argparse.Namespace) -> None:
     from smad_models.face_features import embed_faces
+    from smad_models.imagenet import find_backbone
 
-    names = ("fold", "cache", "folds", "output", "seed", "backbone", "device")
-    print(embed_faces(**_chosen(options, names), key=_computing(options)))
+    names = ("fold", "cache", "folds", "output", "seed", "device")
+    print(embed_faces(**_chosen(options, names), backbone=find_backbone(options.backbone), key=_computing(options)))
 
 
 def _train(options: argparse.Namespace) -> None:
-    from smad_models.train import TrainOptions, train_fold
+    from smad_models.imagenet import find_backbone
+    from smad_models.recipe import TrainOptions
+    from smad_models.train import train_fold
 
     recipe = _chosen(options, [f.name for f in fields(TrainOptions) if hasattr(options, f.name)])
-    names = ("task", "fold", "cache", "labels", "folds", "output", "face_features", "backbone", "device")
+    names = ("task", "fold", "cache", "labels", "folds", "output", "face_features", "device")
     how = train_fold(
-        **_chosen(options, names),
+        **_chosen(options, (*names, "save_every", "tensorboard", "history")),
+        backbone=find_backbone(options.backbone),
         emotions=options.emotions.split(","),
         options=TrainOptions(**recipe),
         key=_computing(options),
@@ -342,6 +366,17 @@ def _setting(name: str, default: Any) -> Any:
 
 def _chosen(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _weights(text: str) -> Any:
+    from smad_models.tasks import LossWeights
+
+    invariant, specific, task = map(float, text.split(","))
+    return LossWeights(invariant, specific, task)
 
 
 def _computing(options: argparse.Namespace) -> str:

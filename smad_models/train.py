@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from smad_models.augment import Augmentation, make_mirror
+from smad_models.batches import Clips, gather_clips
 from smad_models.checkpoints import (
     Meta,
     build_model,
@@ -34,23 +36,14 @@ from smad_models.checkpoints import (
 from smad_models.dataset import Cache, open_cache, split_fold
 from smad_models.face_features import load_features
 from smad_models.folds import read_folds
-from smad_models.inputs import Convention, deterministic, find_device, fit_statistics
+from smad_models.inputs import find_device, fit_statistics
 from smad_models.maqt import Maqt, draw_lstm
-from smad_models.tasks import Losses, LossWeights, Task, compute_loss, find_task, read_targets
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """The recipe; the defaults are the published training scripts' (Adam, cosine annealing stepped per epoch)."""
-
-    epochs: int = 200
-    batch_size: int = 16
-    learning_rate: float = 1e-4
-    weight_decay: float = 5e-4
-    loss_weights: LossWeights | None = None  # None = the task's published ones
-    lstm_init: Literal["published", "xavier"] = "published"  # published = PyTorch's default; see `maqt.draw_lstm`
-    convention: Convention = "standard"
-    seed: int = 0
+from smad_models.precision import computing
+from smad_models.recipe import TrainOptions, check_options, predict_clips, room_for, train_epoch
+from smad_models.tasks import Task, find_task, read_targets
+from smad_models.training_log import columns, open_tensorboard, training_log, write_history
+from smad_models.training_state import Progress, StateFile, is_better, state_path, weights_of
+from smad_models.validation import Validation, choose_participants, make_validation, measure_name, score_epoch
 
 
 def train_fold(
@@ -67,11 +60,15 @@ def train_fold(
     face_features: Path | None = None,
     backbone: Path | None = None,
     device: str = "auto",
+    save_every: float = 60.0,
+    tensorboard: Path | None = None,
+    history: Path | None = None,
 ) -> Literal["trained", "unchanged"]:
     """Train one task's network on the participants of all folds but ``fold``, and write its checkpoint.
 
-    Nothing is chosen by the held-out fold: the weights are those after the last epoch. The same inputs on the same
-    machine give the same weights.
+    Nothing is chosen by the held-out fold: the weights are those after the last epoch, or after the one that was best
+    on participants who were set aside from the training side. The same inputs on the same machine give the same
+    weights, however often the training was interrupted: called again, it goes on after the last epoch that was kept.
 
     Parameters
     ----------
@@ -80,11 +77,18 @@ def train_fold(
     key
         What the caller knows the result to depend on; kept in the checkpoint's record.
     face_features
-        What `embed_faces` wrote for this fold: the face backbone stays as it is there, and goes into the checkpoint.
+        What `embed_faces` wrote for this fold: the face backbone stays as it is there, and goes into the checkpoint. It
+        was calibrated on the crops of the whole training side, those set aside for validation included.
     backbone
         ImageNet weights to start the face backbone from, when it is trained; without them it starts from noise.
     device
         ``auto``: a GPU if there is one.
+    save_every
+        Seconds that pass at least between two writes of the training's state, ``fold{k}.state.safetensors``.
+    tensorboard
+        Folder for TensorBoard, where each training has a folder of its own.
+    history
+        JSON file of losses, rates, scores and seconds an epoch; None = ``fold{k}.history.json`` beside the output.
 
     Returns
     -------
@@ -94,21 +98,29 @@ def train_fold(
     ------
     ValueError
         If no training clip is labelled, or the inputs contradict each other; the message names the culprit.
+    MemoryError
+        If a batch does not fit; the message says what to try.
     """
+    check_options(options, has_features=face_features is not None)
     chosen = find_task(task)
     opened = open_cache(cache)
     places = read_folds(folds)
     split = split_fold(opened, places, fold)
+    aside = choose_participants(
+        split, fraction=options.validation, named=options.validation_participants, seed=options.seed
+    )
     labelled = read_targets(labels, chosen, emotions)
-    rows = np.array([row for row in split.training if opened.clips[row] in labelled], dtype=np.int64)
+    training = np.array([row for row in split.training if opened.participants[row] not in aside], dtype=np.int64)
+    rows, values = _find_labelled(training, opened.clips, labelled, width=len(chosen.targets))
     if not len(rows):
         raise ValueError(f"{labels}: no clip outside fold {fold} has all of {', '.join(chosen.targets)}")
-    values = np.array([labelled[opened.clips[row]] for row in rows])  # (n, targets)
+    others = np.setdiff1d(split.training, training)
+    aside_rows, aside_values = _find_labelled(others, opened.clips, labelled, width=len(chosen.targets))
     record = {
         "key": key,
         "cache": opened.digest,
         "folds": digest_value(sorted(places)),
-        "targets": digest_value([emotions, rows.tolist(), values.tolist()]),
+        "targets": digest_value([emotions, *(x.tolist() for x in (rows, values, aside_rows, aside_values))]),
         "options": digest_value(asdict(options)),
         "face_features": read_metadata(face_features)["record"] if face_features else None,
         "backbone": digest_file(backbone) if backbone else None,
@@ -129,62 +141,121 @@ def train_fold(
         steps=opened.steps,
         size=opened.size,
         cache_version=opened.attributes["version"],
+        # Those set aside among them: whoever chose the epoch is not unseen.
         participants=hash_participants(split.training_participants, participants_key),
         participants_key=participants_key,
         code=code_version(),
         record=record,
         history={},
     )
+    place = find_device(device)
+    model, features = _start(
+        meta, options, opened, training, face_features=face_features, backbone=backbone, device=place, title=title
+    )
+    if features is None:  # each epoch reads them anew
+        opened = opened.preload(("face",))
+    augmentation = None
+    if options.augment:
+        mirror = make_mirror(opened.attributes["channels"], opened.read(training, ("eye",))["eye"])
+        augmentation = Augmentation(options.augment, options.seed, mirror)
+    clips = gather_clips(chosen, opened, rows, values, model.inputs, features, augmentation)
+    validation, held = None, None
+    if aside:
+        validation = make_validation(chosen, opened, split, rows=aside_rows, values=aside_values, trained=rows)
+        held = gather_clips(chosen, opened, aside_rows, aside_values, model.inputs, features)
+    if tensorboard is not None:
+        tensorboard = tensorboard / f"{task}_fold{fold}"
+        open_tensorboard(tensorboard, first=1).close()  # if it cannot be, then now
+    facts = {"record": record, "device": place.type, "participants": meta.participants}
+    with room_for(title, options):
+        progress, state = _fit(
+            model,
+            chosen,
+            options,
+            clips,
+            held,
+            validation,
+            state_file=state_path(output),
+            facts=facts | {"participants_key": participants_key},
+            save_every=save_every,
+            tensorboard=tensorboard,
+            title=title,
+        )
+    kept = progress.best or options.epochs
+    scores = {f"validation_{name}": x for name, x in progress.epochs[kept - 1].get("validation", {}).items()}
+    said = {
+        "task": task,
+        "fold": fold,
+        "epoch": kept,
+        "scores": scores,
+        "participants": {"training": len(split.training_participants) - len(aside), "validation": len(aside)},
+        "clips": {"training": len(rows), "validation": len(aside_rows)},
+        "options": asdict(options) | {"validation_participants": len(options.validation_participants)},
+        "device": place.type,
+        "epochs": progress.epochs,
+    }
+    write_history(history or output.with_name(f"{output.name.removesuffix('.safetensors')}.history.json"), said)
+    save_checkpoint(output, model.cpu(), replace(meta, history=columns(progress.epochs), scores=scores))
+    state.discard()
+    return "trained"
+
+
+def _find_labelled(
+    rows: np.ndarray, clips: Sequence[str], labelled: dict[str, tuple[float, ...]], *, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those of ``rows`` that are labelled, and their targets ``(n, width)``."""
+    found = np.array([row for row in rows if clips[row] in labelled], dtype=np.int64)
+    return found, np.array([labelled[clips[row]] for row in found]).reshape(-1, width)
+
+
+def _start(
+    meta: Meta,
+    options: TrainOptions,
+    cache: Cache,
+    training: np.ndarray,
+    *,
+    face_features: Path | None,
+    backbone: Path | None,
+    device: torch.device,
+    title: str,
+) -> tuple[Maqt, Tensor | None]:
+    """The network before its first step, on ``device``, and the features of all clips where its backbone is frozen."""
     torch.manual_seed(options.seed)
     model = build_model(meta)
     if options.lstm_init == "xavier":
         for lstm in (model.eye_lstm, model.gaze_lstm):
             draw_lstm(lstm)
     if options.convention == "standard":
-        model.inputs.set_statistics(fit_statistics(opened.read(split.training, ("eye",))["eye"]))
+        model.inputs.set_statistics(fit_statistics(cache.read(training, ("eye",))["eye"]))
     features = None
     if face_features is not None:
-        features = load_features(face_features, model, opened, fold=fold)[rows]
+        features = load_features(face_features, model, cache, fold=meta.fold)
     elif backbone is not None:
         load_backbone(model.face_backbone, backbone)
     else:
         _say(f"{title}: WARNING: no backbone weights are given: the face backbone starts from noise")
-    history = _fit(
-        model,
-        task=chosen,
-        options=options,
-        cache=opened,
-        rows=rows,
-        features=features,
-        values=values,
-        device=find_device(device),
-        title=title,
-    )
-    save_checkpoint(output, model.cpu(), replace(meta, history=history))
-    return "trained"
+    if options.precision == "tf32" and device.type != "cuda":
+        _say(f"{title}: tf32 is a matter of GPUs: here it is fp32")
+    return model.to(device), features
 
 
 def _fit(
     model: Maqt,
-    *,
     task: Task,
     options: TrainOptions,
-    cache: Cache,
-    rows: np.ndarray,
-    features: Tensor | None,
-    values: np.ndarray,
-    device: torch.device,
+    clips: Clips,
+    held: Clips | None,
+    validation: Validation | None,
+    *,
+    state_file: Path,
+    facts: dict[str, Any],
+    save_every: float,
+    tensorboard: Path | None,
     title: str,
-) -> dict[str, list[float]]:
-    """Train ``model`` on ``rows``, in place; the mean losses of each epoch."""
-    model.to(device).train()
-    if features is not None:
-        features = features.to(device)
-        model.face_backbone.eval()
-    found = cache.read(rows, ("eye", "gaze"))
-    eye, gaze = model.inputs.sequences(*(torch.from_numpy(found[name]).to(device) for name in ("eye", "gaze")))
-    targets = _to_tensors(task, values, device)
-    weights = options.loss_weights or task.weights
+) -> tuple[Progress, StateFile]:
+    """Train ``model`` on ``clips``, in place, from where it was interrupted; ``held`` are what is validated on."""
+    device = clips.eye.device
+    is_frozen = clips.features is not None
     optimiser = torch.optim.Adam(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=options.learning_rate,
@@ -193,62 +264,38 @@ def _fit(
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=options.epochs)
     order = torch.Generator().manual_seed(options.seed)
-    history: dict[str, list[float]] = {name: [] for name in Losses._fields}
-    if features is None:  # each epoch reads them anew
-        cache = cache.preload(("face",))
-    with deterministic(device), _progress(title, options.epochs) as advance:
-        for _ in range(options.epochs):
-            sums = torch.zeros(len(history), device=device)
-            for batch in torch.randperm(len(rows), generator=order).split(options.batch_size):
-                if features is None:
-                    crops = cache.read(rows[batch.numpy()], ("face",))["face"]  # (B, 8, 112, 112, 3)
-                    face = model.inputs.pixels(torch.from_numpy(crops).to(device))  # (B, 8, 3, 112, 112)
-                else:
-                    face = features[batch]  # (B, 8, 512)
-                output = model(face, eye[batch], gaze[batch], domains=True)
-                losses = compute_loss(task, output, {name: x[batch] for name, x in targets.items()}, weights)
-                optimiser.zero_grad()
-                losses.total.backward()
-                optimiser.step()
-                sums += torch.stack(losses).detach() * len(batch)
+    state = StateFile(state_file, facts, model, optimiser, schedule, order, device, save_every, is_frozen)
+    progress = state.restore(title)
+    done = len(progress.epochs)
+    steps = math.ceil(len(clips) / options.batch_size)
+    with (
+        computing(device, precision=options.precision, is_deterministic=options.deterministic),
+        state.interruptible(title),
+        training_log(
+            title, epochs=options.epochs, done=done, steps=steps, device=device, tensorboard=tensorboard
+        ) as log,
+    ):
+        for epoch in range(done + 1, options.epochs + 1):
+            began = time.monotonic()
+            rate = optimiser.param_groups[0]["lr"]
+            losses = train_epoch(model, task, options, clips, optimiser, order, epoch, log)
             schedule.step()
-            for name, total in zip(Losses._fields, sums.tolist(), strict=True):
-                history[name].append(total / len(rows))
-            advance(history["task"][-1])
-    if not math.isfinite(history["total"][-1]):
-        raise ValueError(f"{title}: the loss is {history['total'][-1]}: training has diverged")
-    model.eval()
-    return history
-
-
-def _to_tensors(task: Task, values: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-    columns = {name: torch.from_numpy(values[:, i]).to(device) for i, name in enumerate(task.targets)}
-    return {name: x.long() if name == "emotion" else x.float().unsqueeze(1) for name, x in columns.items()}
-
-
-@contextmanager
-def _progress(title: str, epochs: int) -> Iterator[Callable[[float], None]]:
-    """A function to call after each epoch with its task loss: a bar on a terminal, some ten lines in a log.
-
-    The total is no guide: behind the reversal the invariant part is *to* grow, and has no bound.
-    """
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True)) as bar:
-            line = bar.add_task(title, total=epochs)
-            yield lambda loss: bar.update(line, advance=1, description=f"{title}, task loss {loss:.3f}")
-        return
-    done = 0
-
-    def advance(loss: float) -> None:
-        nonlocal done
-        done += 1
-        if done % math.ceil(epochs / 10) == 0 or done == epochs:
-            _say(f"{title}: epoch {done} of {epochs}, task loss {loss:.4f}")
-
-    yield advance
+            entry: dict[str, Any] = {"epoch": epoch, "loss": losses, "learning_rate": rate}
+            if not math.isfinite(losses["total"]):
+                raise ValueError(f"{title}: epoch {epoch}: the loss is {losses['total']}: training has diverged")
+            if held is not None and validation is not None:
+                score = score_epoch(task, validation, predict_clips(model, task, held, options.precision))
+                entry["validation"] = {measure_name(task): score}
+                if options.select == "validation" and is_better(progress, score, measure_name(task)):
+                    progress.best = epoch
+                    now = weights_of(model, is_frozen=is_frozen)
+                    progress.best_weights = {name: x.detach().clone() for name, x in now.items()}
+            progress.epochs.append(entry | {"seconds": round(time.monotonic() - began, 3)})
+            log.end_epoch(progress.epochs[-1])
+            state.keep(progress)
+        log.end()
+    model.load_state_dict(model.state_dict() | progress.best_weights)
+    return progress, state
 
 
 def _say(line: str) -> None:

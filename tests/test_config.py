@@ -74,7 +74,7 @@ KEYS = table_under("Keys")
     [
         ({"clip": "x"}, r"unknown key `clip`; allowed here: annotations, cache, checkpoints, clips, "),
         ({"face": {"margins": 0.1}}, r"unknown key `face\.margins`; allowed here: align, frames, margin, "),
-        ({"train": {"lr": 1, "epoch": 2}}, r"unknown key `train\.epoch`, `train\.lr`; allowed here: backbone"),
+        ({"train": {"lr": 1, "epoch": 2}}, r"unknown key `train\.epoch`, `train\.lr`; allowed here: accumulate"),
         ({1: "x", "y": 2}, r"unknown key `1`, `y`"),
         ({"face": {"frames": "eight"}}, r"`face\.frames`: 'eight' is not of type 'integer' \(face\.frames: frames"),
         ({"face": {"frames": True}}, r"`face\.frames`: True is not of type 'integer'"),
@@ -242,7 +242,7 @@ def another(key: str) -> Any:
     if isinstance(default, int | float):
         return min(default + 1, rule.get("maximum", default + 1))
     if "array" in rule["type"]:
-        return [0, 0, 960, 540]
+        return [0, 0, 960, 540][: rule["maxItems"]]
     if "object" in rule["type"]:
         return {"time": rule["additionalProperties"].get("enum", ["t"])[0]}
     return "other"

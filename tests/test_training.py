@@ -35,7 +35,6 @@ from smad_models.tasks import TASKS, compute_loss, find_task, read_targets
 from smad_models.train import TrainOptions, train_fold
 
 CLIPS = name_clips(20, 7)
-QUICK = TrainOptions(epochs=12, learning_rate=1e-3, lstm_init="xavier")
 ONE_EPOCH = TrainOptions(epochs=1)
 KEY = make_participants_key({})
 
@@ -83,42 +82,6 @@ def trained(world: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("trained") / "fold1.safetensors"
     _train(world, path)
     return path
-
-
-def _predict_held_out(world: SimpleNamespace, checkpoint: Path) -> tuple[np.ndarray, Output]:
-    """The rows of fold 1 and the network's output for them, from the features."""
-    model, _ = load_checkpoint(checkpoint)
-    cache = open_cache(world.cache)
-    rows = split_fold(cache, read_folds(world.folds), 1).test
-    found = cache.read(rows, ("eye", "gaze"))
-    sequences = model.inputs.sequences(*(torch.from_numpy(found[name]) for name in ("eye", "gaze")))
-    with torch.inference_mode():
-        return rows, model(read_tensors(world.features)["features"][rows], *sequences)
-
-
-@pytest.mark.slow
-def test_held_out_participants_are_predicted_by_what_their_eyes_show(world: SimpleNamespace, tmp_path: Path) -> None:
-    _train(world, tmp_path / "emotion", options=QUICK)
-    rows, output = _predict_held_out(world, tmp_path / "emotion")
-    assert output.emotion is not None
-    hits = output.emotion.argmax(dim=1).numpy() == world.values["emotion"][rows]
-    assert hits.mean() > 0.5  # chance is 1/7; of 70 clips, 0.5 is eight standard errors above it
-    _train(world, tmp_path / "valence", task="valence", options=QUICK)
-    rows, output = _predict_held_out(world, tmp_path / "valence")
-    assert output.value is not None
-    assert np.corrcoef(output.value[:, 0].numpy(), world.values["valence"][rows])[0, 1] > 0.6
-
-
-@pytest.mark.slow
-def test_shuffled_labels_teach_nothing_about_held_out_participants(world: SimpleNamespace, tmp_path: Path) -> None:
-    order = np.random.default_rng(7).permutation(len(CLIPS))
-    shuffled = {name: values[order] for name, values in world.values.items()}
-    _, labels = write_tables(tmp_path, CLIPS, shuffled, folds=2)
-    _train(world, tmp_path / "emotion", options=QUICK, labels=labels)
-    rows, output = _predict_held_out(world, tmp_path / "emotion")
-    assert output.emotion is not None
-    hits = output.emotion.argmax(dim=1).numpy() == world.values["emotion"][rows]
-    assert hits.mean() < 0.4
 
 
 def test_training_again_gives_the_same_weights_and_another_seed_gives_others(

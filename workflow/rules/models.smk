@@ -6,6 +6,10 @@ FACE_FEATURES = "results/face_features"
 LABELS_OPTION = options({"labels": CONFIG["labels"]})
 BACKBONE = CONFIG["train"]["backbone"]
 STIMULI = CONFIG["clips"] if "stimulus" in CONFIG["folds"]["disjoint"] else None
+RECIPE = {name: x for name, x in CONFIG["train"].items() if name not in ("freeze_face", "deterministic")}
+for name in ("augment", "loss_weights"):
+    RECIPE[name] = ",".join(map(str, RECIPE[name] or [])) or None
+RECIPE["no_deterministic"] = not CONFIG["train"]["deterministic"]
 
 
 rule make_folds:
@@ -45,6 +49,8 @@ if TRAINS:
             "smad-models embed-faces --fold {wildcards.fold} --folds {input.folds} --key {input.key} --threads {threads}"
             " {params.options} --output {output} > {log} 2>&1"
 
+    # A training that was stopped left fold{k}.state.safetensors beside its output, and goes on from there. That file and
+    # fold{k}.history.json are no outputs: Snakemake neither removes them before a job nor after one that failed.
     rule train_model:
         input:
             cache="results/cache.json",
@@ -61,7 +67,7 @@ if TRAINS:
         params:
             labels=LABELS_OPTION,
             emotions=EMOTIONS,
-            options=options({k: v for k, v in CONFIG["train"].items() if k != "freeze_face"}),
+            options=options(RECIPE),
             face_features=f"--face-features {FACE_FEATURES}/fold{{fold}}.safetensors" if IS_FROZEN else "",
         shell:
             "smad-models train --task {wildcards.task} --fold {wildcards.fold} --emotions {params.emotions} {params.labels}"
