@@ -52,7 +52,13 @@ LATER_STAGES = {
         ("torch",),
     ),
     "predict": LaterStage(
-        "predictions/{task}.parquet", (*_NETWORK, "smad_models.face_features", "smad_models.predict"), ("torch",)
+        "predictions/{task}.parquet",
+        (
+            *_NETWORK,
+            *(f"smad_models.{name}" for name in ("face_features", "feeding", "inference", "one_pass", "predict")),
+            "smad_models.prediction_tables",
+        ),
+        ("torch",),
     ),
     "score": LaterStage(
         "scores/{task}.json",
@@ -62,6 +68,16 @@ LATER_STAGES = {
     "tabulate_scores": LaterStage("scores.tsv", ("smad_models.score",)),
     "report": LaterStage("report.html", ("smad_models.report", "smad_models.report_quality", "smad_models.charts")),
 }
+
+
+_ONLY_SPEED = ("batch_size", "compile")  # of the section `predict`
+
+
+def predicted_beside(config: dict[str, Any]) -> list[str]:
+    """What the rule `predict` writes besides the predictions, where the configuration asks for it, with {task}."""
+    wanted = config["predict"]
+    embeddings = ["embeddings/{task}.parquet"] if wanted["embeddings"] else []
+    return embeddings + [f"ablations/{{task}}/{modality}.parquet" for modality in wanted["ablate"]]
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,13 @@ class Later:
                 name = f"{stage}/{task}" if task else stage
                 yield name, Path("results") / pattern.format(task=task, fold=fold)
 
+    def beside(self, name: str, file: Path) -> list[Path]:
+        """What the job of a product writes besides its file."""
+        stage, _, task = name.partition("/")
+        patterns = predicted_beside(self.config) if stage == "predict" else []
+        found = [Path("results") / pattern.format(task=task) for pattern in patterns]
+        return found + [file.with_name(other) for other in LATER_STAGES[stage].beside]
+
     def record(self, name: str) -> dict[str, Any]:
         """What a product depends on beside its inputs; ``name`` is a stage's, with ``/task`` where it has some.
 
@@ -151,13 +174,14 @@ class Later:
     def _settings(self, stage: str) -> dict[str, Any]:
         config = self.config
         train = {name: value for name, value in config["train"].items() if name != "backbone"}
+        predict = {name: value for name, value in config["predict"].items() if name not in _ONLY_SPEED}
         return {
             "list_clips": {"on_bad_clip": config["on_bad_clip"]},
             "pack": {"version": schema.VERSION},
             "make_folds": {"folds": config["folds"]},
             "embed_faces": {"train": {"seed": config["train"]["seed"]}},
             "train_model": {"train": train, "emotions": config["emotions"]},
-            "predict": {"emotions": config["emotions"]},
+            "predict": {"emotions": config["emotions"], "predict": predict | {"ablate": sorted(predict["ablate"])}},
             "score": {"emotions": config["emotions"]},
             "tabulate_scores": {"tasks": config["tasks"]},
             "report": {"report": config["report"]},
