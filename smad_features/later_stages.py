@@ -72,7 +72,13 @@ LATER_STAGES = {
         ("torch",),
     ),
     "predict": LaterStage(
-        "predictions/{task}.parquet", (*_NETWORK, "smad_models.face_features", "smad_models.predict"), ("torch",)
+        "predictions/{task}.parquet",
+        (
+            *_NETWORK,
+            *(f"smad_models.{name}" for name in ("face_features", "feeding", "inference", "one_pass", "predict")),
+            "smad_models.prediction_tables",
+        ),
+        ("torch",),
     ),
     "agreement": LaterStage(
         "agreement.json",
@@ -90,6 +96,16 @@ LATER_STAGES = {
     "tabulate_scores": LaterStage("scores.tsv", ("smad_models.scoreboard",)),
     "report": LaterStage("report.html", _REPORT, ("matplotlib",), beside=("quality.svg",)),
 }
+
+
+_ONLY_SPEED = ("batch_size", "compile")  # of the section `predict`
+
+
+def predicted_beside(config: dict[str, Any]) -> list[str]:
+    """What the rule `predict` writes besides the predictions, where the configuration asks for it, with {task}."""
+    wanted = config["predict"]
+    embeddings = ["embeddings/{task}.parquet"] if wanted["embeddings"] else []
+    return embeddings + [f"ablations/{{task}}/{modality}.parquet" for modality in wanted["ablate"]]
 
 
 @dataclass(frozen=True)
@@ -153,6 +169,13 @@ class Later:
                 name = f"{stage}/{task}" if task else stage
                 yield name, Path("results") / pattern.format(task=task, fold=fold)
 
+    def beside(self, name: str, file: Path) -> list[Path]:
+        """What the job of a product writes besides its file."""
+        stage, _, task = name.partition("/")
+        patterns = predicted_beside(self.config) if stage == "predict" else []
+        found = [Path("results") / pattern.format(task=task) for pattern in patterns]
+        return found + [file.with_name(other) for other in LATER_STAGES[stage].beside]
+
     def record(self, name: str) -> dict[str, Any]:
         """What a product depends on beside its inputs; ``name`` is a stage's, with ``/task`` where it has some.
 
@@ -201,13 +224,14 @@ class Later:
     def _settings(self, stage: str, task: str) -> dict[str, Any]:
         config = self.config
         train = {name: x for name, x in config["train"].items() if name not in ("backbone", *_OF_THE_RUN)}
+        predict = {name: value for name, value in config["predict"].items() if name not in _ONLY_SPEED}
         return {
             "list_clips": {"on_bad_clip": config["on_bad_clip"]},
             "pack": {"version": schema.VERSION},
             "make_folds": {"folds": config["folds"]},
             "embed_faces": {"train": {"seed": config["train"]["seed"]}},
             "train_model": {"train": train, "emotions": config["emotions"]},
-            "predict": {"emotions": config["emotions"]},
+            "predict": {"emotions": config["emotions"], "predict": predict | {"ablate": sorted(predict["ablate"])}},
             "agreement": {"emotions": config["emotions"]},
             "score": {
                 "emotions": config["emotions"],
@@ -217,7 +241,7 @@ class Later:
             "tabulate_scores": {"tasks": config["tasks"]},
             "report": {
                 "report": config["report"],
-                "ablate": sorted(config.get("predict", {}).get("ablate", [])),
+                "ablate": sorted(config["predict"]["ablate"]),
                 "agreement": config["annotations"] is not None,
             },
         }.get(stage, {})

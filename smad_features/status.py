@@ -107,8 +107,7 @@ def _look_at_unit(unit: PlannedUnit, clips: Sequence[Clip], status: Status, *, o
 
 def _look_at_file(name: str, file: Path, later: Later, waiting: set[Path]) -> tuple[str, list[str]]:
     """State of one product after the units, and why it is not fresh."""
-    stage = LATER_STAGES[name.partition("/")[0]]
-    lost = [path for path in (file, *(file.with_name(other) for other in stage.beside)) if not path.exists()]
+    lost = [path for path in (file, *later.beside(name, file)) if not path.exists()]
     if lost:
         return "missing", ["not made yet" if lost[0] == file else f"{lost[0]} is not there"]
     try:

@@ -21,6 +21,8 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, e
 BACKBONE = "state dict of an ImageNet ResNet-18, or `imagenet` for the public one; without it, random weights"
 TASKS = ("emotion", "valence", "arousal", "intensity")
 VARIANTS = ("va", "discrete", "intensity", "emert")
+MODALITIES = ("face", "eye", "gaze")
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +77,21 @@ def _parser() -> argparse.ArgumentParser:
         path(sub, "folds", RESULTS / "folds.tsv", "who is tested in which fold")
         path(sub, "key", None, "key file: the digest of all else that the result depends on")
         sub.add_argument("--threads", type=int, default=None, help="processor threads; default: all")
-        sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+        sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...; predict: several, by commas")
+
+    def listed(allowed: Sequence[str], *, every: str | None = None) -> Callable[[str], list[str]]:
+        def parse(text: str) -> list[str]:
+            words = allowed if text == every else text.split(",")
+            if unknown := [word for word in words if word not in allowed]:
+                raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+            return [word for word in allowed if word in words]
+
+        return parse
+
+    def whole(text: str) -> int:
+        if not text.isdecimal() or int(text) < 1:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+        return int(text)
 
     sub = command("folds", _folds, "divide the participants into folds, once; later runs only add and remove")
     path(sub, "manifest", RESULTS / "clips.tsv", "clips with their status")
@@ -128,12 +144,21 @@ def _parser() -> argparse.ArgumentParser:
     computing(sub)
 
     sub = command("predict", _predict, "predict every clip with the checkpoint that has not seen its participant")
-    sub.add_argument("--task", choices=TASKS, required=True)
+    tasks = listed(TASKS, every="all")
+    sub.add_argument("--task", type=tasks, required=True, metavar="TASK[,TASK]", help=f"{', '.join(TASKS)}, or all")
     sub.add_argument("--emotions", required=True, help="the classes in order, separated by commas")
-    sub.add_argument("--batch-size", type=int, default=32)
+    sub.add_argument("--batch-size", type=whole, default=32, help="clips at a time; changes no prediction")
+    sub.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the products; fp32 = TF32 off")
+    sub.add_argument("--compile", dest="compiled", action="store_true", help="torch.compile the face backbones")
+    sub.add_argument("--domains", action="store_true", help="also what the discriminator takes each stream to be")
+    sub.add_argument("--logits", action="store_true", help="also the emotion logits")
+    path(sub, "embeddings", None, "parquet file for the 64 fused features a clip; of several tasks, a folder")
+    hidden = "of face, eye, gaze, separated by commas: taken for missing in every clip"
+    sub.add_argument("--ablate", type=listed(MODALITIES), default=[], metavar="MODALITY", help=hidden)
+    path(sub, "ablations", None, "folder for {task}/{modality}.parquet, each without one of --ablate; --output has all")
     path(sub, "checkpoints", RESULTS / "checkpoints", "folder with {task}/fold{k}.safetensors")
     path(sub, "face-features", None, "folder where embed-faces left fold{k}.safetensors: used where they are the same")
-    path(sub, "output", None, "parquet file", required=True)
+    path(sub, "output", None, "parquet file; of several tasks, a folder for {task}.parquet", required=True)
     computing(sub)
 
     sub = command("score", _score, "score predictions, or print the scoreboard of scores made before")
@@ -226,11 +251,31 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from smad_models.predict import predict_task
+    from smad_models.predict import PredictOptions, predict_products
+    from smad_models.prediction_tables import Product
 
-    names = ("task", "cache", "folds", "checkpoints", "output", "batch_size", "device", "face_features")
-    how = predict_task(**_chosen(options, names), emotions=options.emotions.split(","), key=_computing(options))
-    print(f"{options.task}: {how}")
+    def place(path: Path, task: str) -> Path:
+        return path if len(options.task) == 1 else path / f"{task}.parquet"
+
+    columns = {"domains": options.domains, "logits": options.logits}
+    hidden = () if options.ablations else tuple(options.ablate)
+    products = []
+    for task in options.task:
+        products.append(Product(task, place(options.output, task), hidden, **columns))
+        if options.embeddings:
+            products.append(Product(task, place(options.embeddings, task), hidden, "embeddings"))
+        for modality in options.ablate if options.ablations else []:
+            products.append(Product(task, options.ablations / task / f"{modality}.parquet", (modality,), **columns))
+    key = _computing(options)
+    done = predict_products(
+        products,
+        **_chosen(options, ("cache", "folds", "checkpoints", "face_features")),
+        emotions=options.emotions.split(","),
+        options=PredictOptions(**_chosen(options, ("batch_size", "precision", "compiled")), devices=options.device),
+        key=key,
+    )
+    for task, how in done.items():
+        print(f"{task}: {how}")
 
 
 def _score(options: argparse.Namespace) -> None:

@@ -85,11 +85,13 @@ class Cache:
     def preload(self, arrays: Iterable[str], *, limit: int = PRELOADED) -> Cache:
         """The same cache with the named arrays held in memory: later reads of them touch no disk.
 
-        Where they take more than ``limit`` bytes together, nothing is held, and batches are read as they are asked for.
+        Where they would take more than ``limit`` bytes, with what is held already, they are not, and batches are
+        read as they are asked for.
         """
-        names = list(arrays)
+        names = [name for name in arrays if name not in self._memory]
         stores = [self._stores[name] for name in names if name in self._stores]
-        if sum(store.dtype.numpy_dtype.itemsize * store.size for store in stores) > limit:
+        held = sum(array.nbytes for array in self._memory.values())
+        if held + sum(store.dtype.numpy_dtype.itemsize * store.size for store in stores) > limit:
             return self
         return replace(self, _memory=self._memory | self.read(range(len(self.clips)), names))
 

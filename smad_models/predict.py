@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 
-from smad_models.checkpoints import Meta, digest_file, digest_value, load_checkpoint
+from smad_models.checkpoints import Meta, digest_file, digest_value, load_checkpoint, read_meta
 from smad_models.dataset import Cache, Split, open_cache, split_fold
 from smad_models.face_features import find_features
 from smad_models.folds import read_folds
-from smad_models.inputs import ARRAYS, find_device, name_present
-from smad_models.maqt import Maqt
-from smad_models.tasks import Task, find_task, predict_values
+from smad_models.inference import Engine, Precision, exactness
+from smad_models.inputs import find_device
+from smad_models.one_pass import Found, View, pass_clips, progress
+from smad_models.prediction_tables import Product, is_made, write_product
+from smad_models.tasks import Task, find_task
 
-RECORD = b"smad_record"  # key of the record in the parquet file's metadata
-NOTES = b"smad_notes"  # and of the warnings that go with the predictions
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How fast and how exactly: of these only the precision changes a number by more than rounding.
+
+    Attributes
+    ----------
+    devices
+        ``auto``: a GPU if there is one; with several, ``cuda:0,cuda:1``, the clips are shared out among them.
+    compiled
+        Let `torch.compile` rewrite the face backbones: worth its minutes for some ten thousand clips.
+    """
+
+    batch_size: int = 32
+    precision: Precision = "fp32"
+    compiled: bool = False
+    devices: str = "auto"
 
 
 def predict_task(
@@ -33,142 +46,183 @@ def predict_task(
     checkpoints: Path,
     output: Path,
     emotions: Sequence[str],
-    batch_size: int = 32,
-    device: str = "auto",
     key: str = "",
     face_features: Path | None = None,
+    **options: Any,
 ) -> Literal["predicted", "unchanged"]:
-    """Predict the clips of each fold by ``{checkpoints}/{task}/fold{k}.safetensors``, and write one table of all.
+    """The predictions of one task, as `predict_products` makes them; ``options`` are those of `PredictOptions`."""
+    done = predict_products(
+        [Product(task, output)],
+        cache=cache,
+        folds=folds,
+        checkpoints=checkpoints,
+        emotions=emotions,
+        options=PredictOptions(**options),
+        key=key,
+        face_features=face_features,
+    )
+    return done[task]
 
-    The table has a row a clip, in the cache's order: clip, participant, fold, prediction (an emotion's name, else a
-    number), present (``face+eye+gaze``), and for the emotion task ``p_{name}`` of each class. No targets: scoring joins
-    them.
+
+def predict_products(
+    products: Sequence[Product],
+    *,
+    cache: Path,
+    folds: Path,
+    checkpoints: Path,
+    emotions: Sequence[str],
+    options: PredictOptions,
+    key: str = "",
+    face_features: Path | None = None,
+) -> dict[str, Literal["predicted", "unchanged"]]:
+    """Predict the clips of each fold by ``{checkpoints}/{task}/fold{k}.safetensors``, and write the tables asked for.
+
+    All tasks share one pass over the cache, and all tables of a task the work of its face backbone.
 
     Parameters
     ----------
     emotions
         The configuration's list; a checkpoint with another one is refused.
-    batch_size
-        Clips at a time; it changes no prediction by more than rounding.
-    device
-        ``auto``: a GPU if there is one.
     key
-        What the caller knows the result to depend on; kept in the table's record.
+        What the caller knows the results to depend on; kept in the tables' records.
     face_features
         A folder where `embed_faces` may have left ``fold{k}.safetensors``: what a checkpoint's own backbone made of
         this cache is taken from there instead of being computed again. It changes no prediction by more than rounding.
 
     Returns
     -------
-    ``unchanged`` when the table was made from just these inputs before, and was left as it is.
+    By task; ``unchanged`` when its tables were made from just these inputs before, and were left as they are.
 
     Raises
     ------
     FileNotFoundError
         If a fold has no checkpoint.
     ValueError
-        If a checkpoint is not for these inputs, or was trained on a participant that it is to predict.
+        If a checkpoint is not for these inputs, or was trained on a participant that it is to predict; or there is no
+        such device.
     """
-    chosen = find_task(task)
     opened = open_cache(cache)
     places = read_folds(folds)
-    files = {fold: checkpoints / task / f"fold{fold}.safetensors" for fold in sorted({place.fold for place in places})}
-    for fold, file in files.items():
-        if not file.is_file():
-            raise FileNotFoundError(f"fold {fold} of {task} has no checkpoint: {file} is absent")
-    record = {
-        "key": key,
-        "cache": opened.digest,
-        "folds": digest_value(sorted(places)),
-        "emotions": list(emotions),
-        "checkpoints": {str(fold): digest_file(file) for fold, file in files.items()},
+    splits = {fold: split_fold(opened, places, fold) for fold in sorted({place.fold for place in places})}
+    tasks = {product.task: find_task(product.task) for product in products}
+    records = {
+        name: {
+            "key": key,
+            "cache": opened.digest,
+            "folds": digest_value(sorted(places)),
+            "emotions": list(emotions),
+            "checkpoints": _digest_checkpoints(checkpoints, name, list(splits)),
+            "precision": options.precision,
+        }
+        for name in tasks
     }
-    if output.exists() and _read_record(output) == record:
-        return "unchanged"
-
+    stale = [name for name in tasks if not all(is_made(p, records[name]) for p in products if p.task == name)]
+    notes = {name: _check_task(tasks[name], checkpoints, splits, opened, emotions) for name in stale}
+    wanted = [product for product in products if product.task in stale]
+    found = _predict(wanted, opened, splits, checkpoints, face_features, options) if wanted else {}
     fold_of = np.zeros(len(opened.clips), dtype=np.int64)
-    width = len(emotions) if task == "emotion" else 1
-    values = np.full((len(opened.clips), width), np.nan)
-    present = np.empty(len(opened.clips), dtype=object)
-    notes: dict[str, str] = {}
-    for fold, file in files.items():
-        split = split_fold(opened, places, fold)
-        model, meta = load_checkpoint(file)
-        check_checkpoint(file, meta, task=chosen, fold=fold, emotions=emotions, cache=opened, split=split)
-        notes |= _note_doubts(meta, opened)
-        features = None
-        if face_features is not None:
-            features = find_features(face_features / f"fold{fold}.safetensors", model, opened)
+    for fold, split in splits.items():
         fold_of[split.test] = fold
-        values[split.test], present[split.test] = _predict_rows(
-            model, chosen, opened, split.test, features, batch_size=batch_size, device=find_device(device)
-        )
-    columns: dict[str, Any] = {"clip": opened.clips, "participant": opened.participants, "fold": fold_of}
-    if task == "emotion":
-        columns["prediction"] = [emotions[index] for index in values.argmax(axis=1)]
-    else:
-        columns["prediction"] = values[:, 0]
-    columns["present"] = present.tolist()
-    if task == "emotion":
-        columns |= {f"p_{name}": values[:, i] for i, name in enumerate(emotions)}
-    _write_table(output, columns, {RECORD: record, NOTES: notes})
-    return "predicted"
+    clips = {"clip": opened.clips, "participant": opened.participants, "fold": fold_of}
+    for product in wanted:
+        own = found[product.task, product.hidden]
+        record, doubts = records[product.task], notes[product.task]
+        write_product(product, clips, own, emotions=emotions, record=record, notes=doubts)
+    return {name: "predicted" if name in stale else "unchanged" for name in tasks}
+
+
+def _predict(
+    products: Sequence[Product],
+    cache: Cache,
+    splits: Mapping[int, Split],
+    checkpoints: Path,
+    face_features: Path | None,
+    options: PredictOptions,
+) -> dict[View, Found]:
+    """What the networks say of every clip, by task and what is hidden from them."""
+    tasks = list(dict.fromkeys(product.task for product in products))
+    found = {(product.task, product.hidden): Found(len(cache.clips)) for product in products}
+    devices = [find_device(name) for name in options.devices.split(",")]
+    cache = cache.preload(("face_found", "eye", "gaze"))
+    with exactness(options.precision), progress(f"predict {', '.join(tasks)}", len(cache.clips)) as advance:
+        for fold, split in splits.items():
+            models = {name: load_checkpoint(_checkpoint(checkpoints, name, fold))[0] for name in tasks}
+            features = {}
+            if face_features is not None:
+                file = face_features / f"fold{fold}.safetensors"
+                known = {name: find_features(file, model, cache) for name, model in models.items()}
+                features = {name: x for name, x in known.items() if x is not None}
+            if len(features) < len(models):
+                cache = cache.preload(("face",))
+            pass_clips(
+                [
+                    {
+                        name: Engine(model, device, precision=options.precision, compiled=options.compiled)
+                        for name, model in models.items()
+                    }
+                    for device in devices
+                ],
+                cache,
+                split.test,
+                found,
+                features=features,
+                batch_size=options.batch_size,
+                domains=any(product.domains for product in products),
+                advance=advance,
+            )
+    return found
+
+
+def _checkpoint(folder: Path, task: str, fold: int) -> Path:
+    return folder / task / f"fold{fold}.safetensors"
+
+
+def _digest_checkpoints(folder: Path, task: str, folds: Sequence[int]) -> dict[str, str]:
+    for fold in folds:
+        if not (file := _checkpoint(folder, task, fold)).is_file():
+            raise FileNotFoundError(f"fold {fold} of {task} has no checkpoint: {file} is absent")
+    return {str(fold): digest_file(_checkpoint(folder, task, fold)) for fold in folds}
+
+
+def _check_task(
+    task: Task, checkpoints: Path, splits: Mapping[int, Split], cache: Cache, emotions: Sequence[str]
+) -> dict[str, str]:
+    """The doubts about a task's checkpoints, all of which are looked at before the first one predicts."""
+    notes: dict[str, str] = {}
+    for fold, split in splits.items():
+        file = _checkpoint(checkpoints, task.name, fold)
+        meta = read_meta(file)
+        check_checkpoint(file, meta, task=task, fold=fold, emotions=emotions, cache=cache, split=split)
+        notes |= _note_doubts(meta, cache)
+    return notes
 
 
 def check_checkpoint(
     path: Path, meta: Meta, *, task: Task, fold: int, emotions: Sequence[str], cache: Cache, split: Split
 ) -> None:
     """Raise ValueError, with what is wanted and what was found, unless the checkpoint may predict this fold."""
-    pairs = {
-        "task": (task.name, meta.task),
-        "fold": (fold, meta.fold),
-        "emotions": (", ".join(emotions), ", ".join(meta.emotions)),
-        "cache version": (cache.attributes["version"], meta.cache_version),
-        "face frames": (cache.frames, meta.frames),
-        "face size": (cache.size, meta.size),
-        "eye steps": (cache.steps, meta.steps),
-        "eye channels": (", ".join(cache.channels), ", ".join(meta.channels)),
+    pairs: dict[str, tuple[Any, Any, str]] = {
+        "task": (task.name, meta.task, ""),
+        "fold": (fold, meta.fold, ""),
+        "emotions": (", ".join(emotions), ", ".join(meta.emotions), ""),
+        "cache version": (cache.attributes["version"], meta.cache_version, ""),
+        "face frames": (cache.frames, meta.frames, "face.frames"),
+        "face size": (cache.size, meta.size, "face.size"),
+        "eye steps": (cache.steps, meta.steps, "eye.steps"),
+        "eye channels": (", ".join(cache.channels), ", ".join(meta.channels), ""),
     }
-    for name, (here, there) in pairs.items():
+    for name, (here, there, setting) in pairs.items():
         if here != there:
-            raise ValueError(f"{path}: {name}: the checkpoint is for {there}, but here it is {here}")
+            mend = f"; its input convention, {meta.convention}, takes a cache made with `{setting}: {there}`"
+            raise ValueError(
+                f"{path}: {name}: the checkpoint is for {there}, but here it is {here}{mend if setting else ''}"
+            )
     seen = [participant for participant in split.test_participants if meta.knows(participant)]
     if seen:
         raise ValueError(
             f"{path}: was trained on participant {', '.join(seen)}, whose clips are in fold {fold}: "
             "it has seen what it is to predict"
         )
-
-
-def _predict_rows(
-    model: Maqt,
-    task: Task,
-    cache: Cache,
-    rows: np.ndarray,
-    features: torch.Tensor | None,
-    *,
-    batch_size: int,
-    device: torch.device,
-) -> tuple[np.ndarray, list[str]]:
-    """``(n, width)`` values and the modalities present of ``rows``; ``features``: of all clips' faces, if known."""
-    model.to(device)
-    values, present = [], []
-    # A GPU's default for convolutions, TF32, rounds to 10 bits: the golden tolerances and ours are of full float32.
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        for start in range(0, len(rows), batch_size):
-            chosen = rows[start : start + batch_size]
-            names = ARRAYS if features is None else [name for name in ARRAYS if name != "face"]
-            arrays = cache.read(chosen, names)
-            eye, gaze = (torch.from_numpy(arrays[name]).to(device) for name in ("eye", "gaze"))
-            if features is None:
-                face = model.inputs.pixels(torch.from_numpy(arrays["face"]).to(device))  # (B, 8, 3, 112, 112)
-            else:
-                face = features[chosen].to(device)  # (B, 8, 512)
-            output = model(face, *model.inputs.sequences(eye, gaze))
-            found = predict_values(task, output).double().cpu()  # (B, emotions) or (B,)
-            values.append(found.reshape(len(found), -1).numpy())
-            present.extend(name_present(arrays, model.inputs.convention))
-    return np.concatenate(values), present
 
 
 def _note_doubts(meta: Meta, cache: Cache) -> dict[str, str]:
@@ -183,29 +237,5 @@ def _note_doubts(meta: Meta, cache: Cache) -> dict[str, str]:
             f"this cache was made with align: {align}, method: {method}"
         )
     if not meta.participants:
-        notes["participants"] = "nobody knows on whom the checkpoints were trained: leaks cannot be told"
+        notes["participants"] = "unverifiable: nobody knows on whom the checkpoints were trained: leaks cannot be told"
     return notes
-
-
-def _read_record(path: Path) -> Any:
-    """The record in a table of ours; None if there is none."""
-    try:
-        metadata = pq.read_schema(path).metadata or {}
-    except pa.ArrowInvalid:  # damaged: it is made anew
-        return None
-    return json.loads(metadata.get(RECORD, b"null"))
-
-
-def _write_table(path: Path, columns: dict[str, Any], metadata: dict[bytes, Any]) -> None:
-    """Write a parquet table whole or not at all."""
-    table = pa.table(columns)
-    table = table.replace_schema_metadata({name: json.dumps(x, sort_keys=True) for name, x in metadata.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(table, draft)
-        with draft.open("rb+") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -92,10 +92,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (results / "agreement.json").write_text('{"clips": 5, "annotators": [{"name": "participant"}]}')
     (results / "report.html").write_text("<p>1 clip was lost: film_x</p>")
-    (results / "predictions").mkdir()
     table = pd.DataFrame({"clip": [row.split()[0] for row in rows]})
     table.attrs = {"record": {"cache": digest}}
-    table.to_parquet(results / "predictions/emotion.parquet")
+    for name in ("predictions/emotion", "embeddings/emotion", "ablations/emotion/eye"):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(results / f"{name}.parquet")
     for name, meta in {
         "checkpoints/emotion/fold1": {"task": "emotion", "fold": 1, **trained_on("P01", "P04")},
         "checkpoints/emotion/fold2": {"task": "emotion", "fold": 2, **trained_on("P01", "P040")},

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import PIPE, STDOUT
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from smad_features import schema
 from smad_features.synthetic import write_demo_data
 
 TASKS = ["emotion", "valence"]
+PREDICT: dict[str, Any] = {"embeddings": True, "ablate": ["gaze", "face"]}
 CONFIG = {
     "clips": "data/clips.tsv",
     "labels": "data/labels.tsv",
@@ -29,6 +31,7 @@ CONFIG = {
     "tasks": TASKS,
     "folds": {"count": 2},
     "train": {"freeze_face": True, "epochs": 2, "learning_rate": 0.001},
+    "predict": PREDICT,
 }
 
 
@@ -91,6 +94,12 @@ def test_every_file_of_the_contract_is_there(done: Path) -> None:
         assert list(predictions["clip"]) == list(manifest["clip"])
         assert {"participant", "fold", "prediction", "present"} <= set(predictions.columns)
         assert set(predictions.present) == {"face+eye+gaze"}
+        assert len(pd.read_parquet(results / "embeddings" / f"{task}.parquet").filter(like="f").columns) >= 64
+        ablations = {path.stem: pd.read_parquet(path) for path in (results / "ablations" / task).iterdir()}
+        assert {name: set(table.present) for name, table in ablations.items()} == {
+            "gaze": {"face+eye"},
+            "face": {"eye+gaze"},
+        }
         scores = json.loads((results / "scores" / f"{task}.json").read_text())
         assert set(scores["protocols"]) == {"fold", "pooled", "published"}
         assert all((results / "checkpoints" / task / f"fold{k}.safetensors").is_file() for k in (1, 2))
@@ -319,6 +328,23 @@ def ask_for_stimuli_apart(folder: Path) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"folds": apart}))
 
 
+def change_precision(folder: Path) -> None:
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"predict": PREDICT | {"precision": "tf32"}}))
+
+
+def change_speed(folder: Path) -> None:
+    speed: dict[str, Any] = {"batch_size": 5, "compile": True, "ablate": ["face", "gaze"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"predict": PREDICT | speed}))
+
+
+def ablate_more(folder: Path) -> None:
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"predict": {"ablate": ["eye", "face", "gaze"]}}))
+
+
+def lose_embeddings(folder: Path) -> None:
+    (folder / "results/embeddings/valence.parquet").unlink()
+
+
 def remove_clip(folder: Path) -> None:
     table = folder / "data/clips.tsv"
     rows = table.read_text().splitlines(keepends=True)
@@ -364,6 +390,10 @@ RULES = {"faces": "extract_faces", "eyes": "resample_eyes", "gaze_content": "ext
             ask_for_stimuli_apart,
             "results/folds.tsv: setting `folds.disjoint`: ['participant'] -> ['participant', 'stimulus']",
         ),
+        (change_precision, "results/predictions/emotion.parquet: setting `predict.precision`: fp32 -> tf32"),
+        (change_speed, None),
+        (ablate_more, "results/predictions/valence.parquet: results/ablations/valence/eye.parquet is not there"),
+        (lose_embeddings, "results/predictions/valence.parquet: results/embeddings/valence.parquet is not there"),
         (remove_clip, "faces of P04: clip P04_C2 was removed"),
         (lose_report, "results/report.html: not made yet"),
         (lose_store, "results/cache.json: it does not belong to `results/cache.zarr`"),

@@ -158,7 +158,7 @@ def whole_benchmark(wildcards):
         raise WorkflowError(str(error)) from None
     files = ["results/clips.tsv", "results/quality.tsv", "results/cache.json", "results/folds.tsv"]
     files += ["results/quality_participants.tsv", "results/quality_channels.tsv"]
-    files += expand("results/predictions/{task}.parquet", task=CONFIG["tasks"])
+    files += expand(["results/predictions/{task}.parquet", *PREDICTED_BESIDE], task=CONFIG["tasks"])
     files += [f"{CHECKPOINTS}/{task}/fold{fold}.safetensors" for task in CONFIG["tasks"] for fold in FOLDS]
     files += [] if CONFIG["annotations"] is None else ["results/agreement.json"]
     return files + ([] if CONFIG["labels"] is None else ["results/scores.tsv", "results/report.html"])

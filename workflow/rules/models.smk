@@ -10,6 +10,7 @@ RECIPE = {name: x for name, x in CONFIG["train"].items() if name not in ("freeze
 for name in ("augment", "loss_weights"):
     RECIPE[name] = ",".join(map(str, RECIPE[name] or [])) or None
 RECIPE["no_deterministic"] = not CONFIG["train"]["deterministic"]
+PREDICTED_BESIDE = [f"results/{name}" for name in later_stages.predicted_beside(CONFIG)]
 
 
 rule make_folds:
@@ -83,15 +84,24 @@ rule predict:
         folds="results/folds.tsv",
         key=later_key("predict"),
     output:
-        update("results/predictions/{task}.parquet"),
+        predictions=update("results/predictions/{task}.parquet"),
+        beside=[update(pattern) for pattern in PREDICTED_BESIDE],
     log:
         "logs/predict/{task}.log",
-    threads: 1
+    threads: 1 if TRAINS and IS_FROZEN else 8
     resources:
-        mem_mb=3000,
+        mem_mb=4000,
     params:
         emotions=EMOTIONS,
         options=options({"checkpoints": CHECKPOINTS, "face_features": FACE_FEATURES if TRAINS and IS_FROZEN else None}),
+        how=options({k: v for k, v in CONFIG["predict"].items() if k not in ("embeddings", "ablate")}),
+        embeddings="--embeddings results/embeddings/{task}.parquet" if CONFIG["predict"]["embeddings"] else "",
+        ablate=(
+            f"--ablate {','.join(CONFIG['predict']['ablate'])} --ablations results/ablations"
+            if CONFIG["predict"]["ablate"]
+            else ""
+        ),
     shell:
-        "smad-models predict --task {wildcards.task} --emotions {params.emotions} {params.options}"
-        " --folds {input.folds} --key {input.key} --threads {threads} --output {output} > {log} 2>&1"
+        "smad-models predict --task {wildcards.task} --emotions {params.emotions} {params.options} {params.how}"
+        " {params.embeddings} {params.ablate} --folds {input.folds} --key {input.key} --threads {threads}"
+        " --output {output.predictions} > {log} 2>&1"

@@ -7,7 +7,7 @@ SCORES = expand("results/scores/{task}.json", task=CONFIG["tasks"])
 ABLATIONS = expand(
     "results/ablations/{task}/{modality}.parquet",
     task=CONFIG["tasks"],
-    modality=CONFIG.get("predict", {}).get("ablate", []),
+    modality=CONFIG["predict"]["ablate"],
 )
 
 
