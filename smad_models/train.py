@@ -127,6 +127,7 @@ def train_fold(
     }
     title = f"train {task} fold {fold}"
     if is_current(output, record):
+        state_path(output).unlink(missing_ok=True)  # of a training that was killed between its last two lines
         return "unchanged"
 
     participants_key = make_participants_key(record)

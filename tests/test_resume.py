@@ -237,5 +237,7 @@ def test_a_state_is_written_no_more_often_than_asked(
 
 def test_what_is_not_finished_is_no_checkpoint(arguments: dict[str, Any], whole: Path) -> None:
     assert train_fold(**arguments) == "trained"
+    state_path(arguments["output"]).write_bytes(b"left behind")
     assert train_fold(**arguments) == "unchanged"
+    assert not state_path(arguments["output"]).exists()
     assert train_fold(**arguments | {"save_every": 7.0, "history": None}) == "unchanged"

@@ -26,7 +26,7 @@ CONFIG = {
     "face": {"model": "detector"},
     "tasks": ["valence"],
     "folds": {"count": 2},
-    "train": {"freeze_face": True, "epochs": 400, "save_every": 0},
+    "train": {"freeze_face": True, "epochs": 120, "save_every": 0},
 }
 
 
