@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path("results")
-SETTINGS = Path(".smad/config.json")  # of the last run of the workflow here
-TASKS = ("emotion", "intensity", "valence", "arousal")
+from smad_models.arguments import RESULTS, TASKS, Command, read_key, setting
+
 METHODS = ("majority", "dawid-skene")
 RATINGS = ("mean", "weighted")
 
 
-def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+def add_commands(command: Command) -> None:
     """Add them to a parser; ``command(name, run, text)`` makes one."""
     sub = command(
         "agreement", _agreement, "measure how far annotators agree, and bring their annotations down to labels"
@@ -76,9 +74,8 @@ def _agreement(options: argparse.Namespace) -> None:
     rows = _rows(options, emotions)
     annotations = arrange(rows, emotions=emotions)
     agreement = measure_agreement(annotations)
-    key = "" if options.key is None else options.key.read_text(encoding="utf-8").split()[0]
     digest = hashlib.sha256(json.dumps(sorted(rows), default=str).encode()).hexdigest()
-    agreement["provenance"] = {"key": key, "annotations": digest}
+    agreement["provenance"] = {"key": read_key(options), "annotations": digest}
     texts = {options.output: agreement_text(agreement)}
     if options.labels_out is not None:
         consensus = find_consensus(annotations, method=options.method, ratings=options.ratings)
@@ -184,10 +181,7 @@ def _emotions(options: argparse.Namespace) -> list[str] | None:
     """As asked, else as in the configuration of the last run here; None = those that the tables name."""
     if options.emotions:
         return list(options.emotions.split(","))
-    try:
-        return list(json.loads(SETTINGS.read_text(encoding="utf-8"))["emotions"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return setting("emotions", None)
 
 
 def _refuse_inputs(options: argparse.Namespace, outputs: list[Path]) -> None:
