@@ -282,13 +282,14 @@ def read_json(path: Path) -> dict[str, Any]:
 def _checkpoint_record(path: Path) -> dict[str, Any]:
     """What a checkpoint was made from; empty where there is none of ours.
 
-    The head of a safetensors file is a length (8 bytes, little endian) and as much JSON, with the metadata as strings.
+    The head of a safetensors file is a length (8 bytes, little endian) and as much JSON, with all that is said of the
+    file in one text.
     """
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             head = json.loads(file.read(min(length, 100_000_000)))
-        return dict(json.loads(head["__metadata__"]["record"]))
+        return dict(json.loads(head["__metadata__"]["smad"])["record"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -224,7 +224,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return {key: json.loads(value) for key, value in header.get("__metadata__", {}).items()}
+        return dict(json.loads(header.get("__metadata__", {}).get("smad", "{}")))
     except (ValueError, OverflowError, MemoryError, AttributeError):
         return {}
 

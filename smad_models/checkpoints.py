@@ -31,6 +31,8 @@ from smad_models.maqt import Maqt, Variant
 from smad_models.resnet import ResNet18
 from smad_models.torch_files import read_state_dict
 
+METADATA = "smad"  # the key of ours among a safetensors file's metadata
+
 
 @dataclass(frozen=True)
 class Meta:
@@ -135,14 +137,17 @@ def load_tensors(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a safetensors file whole or not at all; metadata values are stored as JSON, each under its key."""
+    """Write a safetensors file whole or not at all, with all metadata as one JSON text.
+
+    The format stores several texts in any order: with one, the same content is the same file, byte for byte.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(
             {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()},
             draft,
-            metadata={key: json.dumps(value, sort_keys=True) for key, value in metadata.items()},
+            metadata={METADATA: json.dumps(dict(metadata), sort_keys=True)},
         )
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
@@ -167,7 +172,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        return {key: json.loads(value) for key, value in metadata.items()}
+        return dict(json.loads(metadata.get(METADATA, "{}")))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a checkpoint of this project: {error}") from error
 

@@ -92,6 +92,7 @@ def test_training_again_gives_the_same_weights_and_another_seed_gives_others(
     _train(world, tmp_path / "other", options=dataclasses.replace(ONE_EPOCH, seed=1))
     first, again, other = (read_tensors(path) for path in (trained, tmp_path / "again", tmp_path / "other"))
     assert all(torch.equal(first[name], again[name]) for name in first)
+    assert trained.read_bytes() == (tmp_path / "again").read_bytes()
     assert not torch.equal(first["eye_lstm.weight_ih_l0"], other["eye_lstm.weight_ih_l0"])
 
 
