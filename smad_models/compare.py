@@ -29,7 +29,7 @@ from smad_models.intervals import (
 from smad_models.leaks import guard
 from smad_models.metrics import Scored
 from smad_models.predictions import join_labels, read_predictions, read_truth
-from smad_models.scoreboard import headlines, show
+from smad_models.scoreboard import headlines, print_table, show
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,8 +131,8 @@ def compare(
 
 
 NOTE = (
-    "pooled clips; p: participants swapped between the two, two-sided; p (Holm): corrected over the tasks; intervals:"
-    " bootstrap over participants, given the trained models"
+    "Pooled clips. p: participants swapped between the two, two-sided; Holm: p corrected over the tasks. Intervals:"
+    " bootstrap over participants, given the trained models."
 )
 
 
@@ -241,33 +241,26 @@ def _number(value: float) -> float | None:
 
 def print_comparison(found: dict[str, Any], *, console: Console | None = None) -> None:
     """The comparison on the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    files = next(iter(found["tasks"].values()))
-    table = Table(title=f"A = {files['a']}\nB = {files['b']}", title_justify="left", box=None, pad_edge=False)
-    for number, column in enumerate(("task", "metric", "A", "B", "A - B [95 % CI]", "p", "p (Holm)")):
-        table.add_column(column, no_wrap=True, justify="left" if number < 2 else "right")
+    sections = []
+    notes = []
     for task, one in found["tasks"].items():
+        rows = []
         for number, (metric, row) in enumerate(one["metrics"].items()):
             ci = row["ci95"]
-            is_tested = metric == one["tested"]
-            table.add_row(
-                "" if number else task,
-                metric + (" (lower is better)" if metric in LOWER_IS_BETTER else ""),
-                show(row["a"]),
-                show(row["b"]),
-                show(row["difference"]) + ("" if ci is None else rf" \[{show(ci[0])},{show(ci[1])}]"),
-                _p(one["p"]) if is_tested else "",
-                _p(one["p_holm"]) if is_tested else "",
-                end_section=number == len(one["metrics"]) - 1,
+            tested = [one["p"], one["p_holm"]] if metric == one["tested"] else []
+            rows.append(
+                [
+                    "" if number else task,
+                    metric,
+                    show(row["a"]),
+                    show(row["b"]),
+                    show(row["difference"]) + ("" if ci is None else f" [{show(ci[0])},{show(ci[1])}]"),
+                    *([show(None) if p is None else f"{p:.4f}" for p in tested] or ["", ""]),
+                ]
             )
-    console = console or Console()
-    console.print(table)
-    for task, one in found["tasks"].items():
-        console.print(f"{task}: {one['clips']} clips of {one['participants']} participants; swaps: {one['swaps']}")
-    console.print(found["note"], style="dim", markup=False, highlight=False)
-
-
-def _p(value: float | None) -> str:
-    return show(None) if value is None else f"{value:.4f}"
+        sections.append(rows)
+        same = ", every prediction equal" if one["identical"] else ""
+        notes.append(f"{task}: {one['clips']} clips of {one['participants']} participants, swaps: {one['swaps']}{same}")
+        notes.append(f"  A = {one['a']}, B = {one['b']}")
+    notes += [found["note"], f"Lower is better: {', '.join(LOWER_IS_BETTER)}.", *found["reasons"].values()]
+    print_table(("task", "metric", "A", "B", "A-B [95 % CI]", "p", "Holm"), sections, notes=notes, console=console)

@@ -130,7 +130,11 @@ def make_folds(
         raise ValueError(f"fold {empty[0]} of {count}: has no participant: {advice} or change `folds.count`")
     rows = [Row(clip, participant, home[participant]) for clip, participant in clips]
     check_disjoint(rows)
-    check_stimuli(rows, stimulus_of or {})
+    try:
+        check_stimuli(rows, stimulus_of or {})
+    except ValueError as error:
+        advice = "mend the table's `fold` column" if own else "make folds anew with `smad-models folds --renew`"
+        raise ValueError(f"{error}: {advice}") from None
     return sorted(rows, key=lambda row: (row.participant, row.clip))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smad_models.checkpoints import Meta
 
 PASSED = "passed"
-BY_RECORD = "passed by the checkpoints' own record: they were trained on another cache"
+BY_RECORD = "passed by the checkpoints' own record: they were trained on another cache, or validated on some of theirs"
 NOT_ASKED = "not asked"
 UNVERIFIABLE = "unverifiable: "
 NOT_USED = "none are used"
@@ -152,7 +152,7 @@ def _check_clips(predictions: Predictions, places: Sequence[Row]) -> None:
 def _check_inputs(predictions: Predictions, places: Sequence[Row], cache: Cache | None) -> str:
     """The predictions were made from these folds and this cache."""
     record = predictions.record
-    if not record:
+    if not {"folds", "cache"} <= record.keys():
         return f"{UNVERIFIABLE}the predictions do not say what they were made from"
     if record["folds"] != digest_folds(places):
         raise LeakError(
@@ -179,8 +179,9 @@ def _check_checkpoints(
     cache: Cache | None,
 ) -> dict[str, str]:
     """The checkpoints that made the predictions were trained on nobody whom they predict, nor are their statistics."""
-    if not recorded:
-        doubt = f"{UNVERIFIABLE}the predictions do not say which checkpoints made them"
+    silent = sorted({row.fold for row in places} - set(map(int, recorded)))
+    if silent:
+        doubt = f"{UNVERIFIABLE}the predictions do not say which checkpoint made those of fold {silent[0]}"
         return {"checkpoints": doubt, "statistics": doubt}
     if folder is None:
         doubt = f"{UNVERIFIABLE}the checkpoints are not at hand"
@@ -253,5 +254,9 @@ def _check_statistics(path: Path, meta: Meta, cache: Cache | None) -> str:
 
     if trained.any() and is_of(trained):
         return PASSED
-    whose = "those of all clips" if is_of(np.ones_like(trained)) else "not those of whom it was trained on"
+    is_of_all = is_of(np.ones_like(trained))
+    if meta.scores and not is_of_all:
+        # It was validated on some of its participants, who had no part in the statistics; whom, it does not say.
+        return BY_RECORD
+    whose = "those of all clips" if is_of_all else "not those of whom it was trained on"
     raise LeakError(f"{path}: its input statistics are {whose}: test clips had a part in them")

@@ -35,13 +35,15 @@ def read_predictions(path: Path, *, task: str, emotions: Sequence[str]) -> Predi
     ValueError
         It is no such table, or a value makes no sense: the message names the clip.
     """
+    names = [f"p_{name}" for name in emotions] if task == "emotion" else []
     try:
-        table = pq.read_table(path)
+        there = pq.read_schema(path).names
+        absent = [name for name in COLUMNS if name not in there]
+        if absent:
+            raise ValueError(f"{path}: has no column `{absent[0]}`")
+        table = pq.read_table(path, columns=[name for name in there if name in (*COLUMNS, *names)])
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: not a Parquet table: {error}") from error
-    absent = [name for name in COLUMNS if name not in table.column_names]
-    if absent:
-        raise ValueError(f"{path}: has no column `{absent[0]}`")
     rows = table.select(COLUMNS).to_pylist()
     for row in rows:
         value, clip = row["prediction"], row["clip"]
@@ -49,10 +51,9 @@ def read_predictions(path: Path, *, task: str, emotions: Sequence[str]) -> Predi
             raise ValueError(f"{path}: clip {clip}: prediction {value!r} is none of {', '.join(emotions)}")
         if value is None or (task != "emotion" and not _is_number(value)):
             raise ValueError(f"{path}: clip {clip}: the prediction is {value}, not a number")
-    names = [f"p_{name}" for name in emotions]
-    known = [name for name in names if name in table.column_names]
+    known = [name for name in names if name in there]
     probabilities = None
-    if task == "emotion" and known:
+    if known:
         lacking = [name for name in names if name not in known]
         if lacking:
             raise ValueError(f"{path}: has {known[0]} but no column `{lacking[0]}`: want one for each emotion")

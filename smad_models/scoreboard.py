@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,28 +53,37 @@ def write_whole(path: Path, text: str) -> None:
 # Narrow enough for a terminal of 80 columns, which is also what a log gets.
 _COLUMNS = ("task", "metric", "fold±sd", "pooled [95 % CI]", "publ.", "const.", "linear")
 _LEGEND = (
-    "fold = mean over folds; pooled = all clips at once, interval over participants, given the trained models;",
-    "publ. = mean over batches of 16, as published; const. = majority class or training mean; linear = linear model",
-    "on simple summaries; baselines by fold. - is undefined: the JSON says why.",
+    "fold: mean over folds; pooled: all clips at once, interval over participants,",
+    "given the trained models; publ.: mean over batches of 16, as published;",
+    "baselines by fold: const. = majority class or training mean, linear = a linear",
+    "model on simple summaries. Undefined (\u2013): the JSON says why.",
 )
 
 
 def print_scoreboard(scores: Sequence[dict[str, Any]], *, console: Console | None = None) -> None:
     """The headline metrics of all tasks, and what the guard against leaks found, on the terminal."""
-    sections = [_rows(one) for one in scores]
-    notes = [*_LEGEND, *_verdicts(scores)]
+    print_table(_COLUMNS, [_rows(one) for one in scores], notes=[*_LEGEND, *_verdicts(scores)], console=console)
+
+
+def print_table(
+    columns: Sequence[str],
+    sections: Sequence[Sequence[Sequence[str]]],
+    *,
+    notes: Sequence[str],
+    console: Console | None = None,
+) -> None:
+    """Sections of rows, two columns of words and then numbers, and notes below; without rich in plain text."""
     try:
         from rich.console import Console
         from rich.table import Table
     except ImportError:
-        _print_plainly(sections, notes)
+        _print_plainly([columns, *(row for section in sections for row in section)], notes)
         return
-    table = Table(title="Scores", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for number, column in enumerate(_COLUMNS):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, column in enumerate(columns):
         table.add_column(column, no_wrap=True, justify="left" if number < 2 else "right")
-    for rows in sections:
-        for row in rows:
-            table.add_row(*(cell.replace("[", r"\[") for cell in row), end_section=row is rows[-1])
+    for row in (row for section in sections for row in section):
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
     console = console or Console()
     console.print(table)
     for note in notes:
@@ -110,12 +118,11 @@ def _verdicts(scores: Sequence[dict[str, Any]]) -> list[str]:
     return [f"{', '.join(names)}: {sentence}" for sentence, names in tasks.items()]
 
 
-def _print_plainly(sections: Sequence[Sequence[Sequence[str]]], notes: Sequence[str]) -> None:
-    rows = [_COLUMNS, *(row for section in sections for row in section)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+def _print_plainly(rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [cell.ljust(w) if n < 2 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        print(" ".join(cells).rstrip(), file=sys.stdout)
+        print(" ".join(cells).rstrip())
     print("\n".join(notes))
 
 

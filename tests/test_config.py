@@ -88,6 +88,8 @@ KEYS = table_under("Keys")
         ({"emotions": ["joy", "joy"]}, r"`emotions`: \['joy', 'joy'\] has non-unique elements"),
         ({"emotions": ["joy", "a,b"]}, r"`emotions\.1`: 'a,b' does not match"),
         ({"tasks": ["dominance"]}, r"`tasks\.0`: 'dominance' is not one of"),
+        ({"folds": {"disjoint": ["stimulus"]}}, r"`folds\.disjoint`: \['stimulus'\] does not contain"),
+        ({"score": {"polarity": {"fear": "bad"}}}, r"`score\.polarity\.fear`: 'bad' is not one of \['positive'"),
         ({"tasks": []}, r"`tasks`: \[\] should be non-empty"),
         ({"clips": None}, r"`clips`: None is not of type 'string'"),
         (["clips"], r"`the whole file`: \['clips'\] is not of type 'object'"),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smad_models.folds import Row, check_disjoint, make_folds, read_folds, update_folds
+from smad_models.folds import Row, check_disjoint, make_folds, read_folds, read_stimuli, update_folds
+from smad_models.stimuli import check_stimuli, join_by_stimulus
 
 EMOTIONS = ("happiness", "sadness", "fear", "disgust", "surprise", "anger", "neutral")
 
@@ -199,3 +200,67 @@ def test_a_table_without_a_needed_column_is_refused_by_file_and_column(tmp_path:
     (tmp_path / "folds.tsv").write_text("clip\tfold\na\t1\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"folds.tsv: has no column `participant`"):
         read_folds(tmp_path / "folds.tsv")
+
+
+# ---- folds that share no stimulus
+
+
+def watched(participants: int = 24, films: int = 3) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """Clips of participants who watched one of twelve sets of films, two participants each set."""
+    clips, _ = some_clips(participants)
+    return clips, {clip: f"set{int(who[1:]) % 12}/film{int(clip[-2:]) % films}.mp4" for clip, who in clips}
+
+
+def test_who_watched_the_same_stimulus_stays_in_one_fold() -> None:
+    clips, films = watched()
+    rows = make_folds(clips, count=5, seed=0, stimulus_of=films)
+    check_stimuli(rows, films)
+    home = check_disjoint(rows)
+    assert all(home[f"P{n:03d}"] == home[f"P{n + 12:03d}"] for n in range(12))
+    assert set(home.values()) == {1, 2, 3, 4, 5}
+    assert max(sizes_of(rows)) <= 3 * 12  # twelve groups of 12 clips in five folds
+    with pytest.raises(ValueError, match=r"stimulus set\d+/film\d.mp4: in two folds, "):
+        check_stimuli(make_folds(clips, count=5, seed=0), films)
+
+
+def test_participants_are_joined_also_by_way_of_others_and_nobody_by_naming_none() -> None:
+    clips = [("a1", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c"), ("d1", "d"), ("e1", "e")]
+    films = {"a1": "x", "b1": "x", "b2": "y", "c1": "y", "e1": "z"}
+    assert join_by_stimulus(clips, films) == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "e"}
+    assert join_by_stimulus(clips, {}) == {name: name for name in "abcde"}
+
+
+def test_stimuli_that_everybody_watched_leave_no_folds_and_that_is_said() -> None:
+    clips, _ = some_clips(10)
+    everyone = {clip: f"film{clip[-2:]}.mp4" for clip, _ in clips}
+    with pytest.raises(ValueError, match="10 participants make 1 groups that share none, too few for 5 folds"):
+        make_folds(clips, count=5, seed=0, stimulus_of=everyone)
+
+
+def test_a_newcomer_joins_those_who_watched_the_same_and_kept_or_given_folds_that_split_it_are_refused() -> None:
+    clips, films = watched()
+    before = check_disjoint(make_folds(clips, count=5, seed=0, stimulus_of=films))
+    more, films_more = [*clips, ("N_C00", "N")], films | {"N_C00": films["P003_C00"]}
+    rows = make_folds(more, count=5, seed=0, previous=before, stimulus_of=films_more)
+    assert check_disjoint(rows) == before | {"N": before["P003"]}
+    split = before | {"P000": before["P000"] % 5 + 1}
+    with pytest.raises(ValueError, match=r"in two folds, .*: make folds anew with `smad-models folds --renew`"):
+        make_folds(clips, count=5, seed=0, previous=split, stimulus_of=films)
+    given_folds = {clip: str(split[who]) for clip, who in clips}
+    with pytest.raises(ValueError, match=r"in two folds, .*: mend the table's `fold` column"):
+        make_folds(clips, count=5, seed=0, given=given_folds, stimulus_of=films)
+
+
+def test_a_stimulus_is_named_by_its_path_however_it_is_spelt(tmp_path: Path) -> None:
+    table = tmp_path / "clips.tsv"
+    table.write_text("clip\tparticipant\tstimulus\na\tp\tfilms/x.mp4\nb\tq\t./films//x.mp4\nc\tr\t\n")
+    assert read_stimuli(table) == {"a": "films/x.mp4", "b": "films/x.mp4"}
+    table.write_text("clip\tparticipant\tstimulus\na\tp\t\n")
+    with pytest.raises(ValueError, match="no clip names a stimulus"):
+        read_stimuli(table)
+    clips, films = watched()
+    manifest = write_manifest(tmp_path / "results.tsv", clips)
+    table.write_text("clip\tparticipant\tstimulus\n" + "".join(f"{c}\t{p}\t{films[c]}\n" for c, p in clips))
+    check_stimuli(
+        update_folds(manifest=manifest, labels=None, output=tmp_path / "f.tsv", count=5, seed=0, stimuli=table), films
+    )

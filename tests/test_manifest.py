@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,13 @@ def test_what_can_be_done_is_let_through(clips: list[Clip], settings: dict[str, 
         (folded(1, 6), {}, "clip c2: column `fold`: 6 is above `folds.count`, 5"),
         (folded(1, 3), {"folds": {"count": 2}}, "clip c2: column `fold`: 3 is above `folds.count`, 2"),
         (folded(None, None), {"checkpoints": "given"}, "`checkpoints: given` needs a column `fold`"),
+        (folded(1, 2), {"folds": {"disjoint": ["participant", "stimulus"]}}, "no clip names a stimulus"),
+        (
+            [replace(clip, stimulus=Path("/film.mp4")) for clip in folded(1, 2)],
+            {"folds": {"disjoint": ["participant", "stimulus"]}},
+            "clips c1 and c2 show the same stimulus in folds 1 and 2",
+        ),
+        (folded(None), {"score": {"polarity": {"joy": "positive"}}}, "`score.polarity`: 'joy' is none of `emotions`"),
         (folded(None, None), {"labels": None}, "`labels: null` leaves nothing to train on"),
     ],
 )

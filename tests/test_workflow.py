@@ -281,6 +281,16 @@ def change_training(folder: Path) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"train": CONFIG["train"] | {"epochs": 3}}))
 
 
+def change_polarity(folder: Path) -> None:
+    polarity = {"happiness": "positive", "neutral": "neutral", "anger": "negative"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"score": {"polarity": polarity}}))
+
+
+def ask_for_stimuli_apart(folder: Path) -> None:
+    apart = {"count": 2, "disjoint": ["participant", "stimulus"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"folds": apart}))
+
+
 def remove_clip(folder: Path) -> None:
     table = folder / "data/clips.tsv"
     rows = table.read_text().splitlines(keepends=True)
@@ -316,6 +326,15 @@ RULES = {"faces": "extract_faces", "eyes": "resample_eyes", "gaze_content": "ext
         (change_label, "results/checkpoints/valence/fold1.safetensors: labels of `valence` changed"),
         (change_recording, "eyes of P02: content of `P02/P02_C1_eye.tsv` changed"),
         (change_training, "results/checkpoints/emotion/fold2.safetensors: setting `train.epochs`: 2 -> 3"),
+        (
+            change_polarity,
+            "results/scores/emotion.json: setting `score.polarity`: None -> {'anger': 'negative', "
+            "'happiness': 'positive', 'neutral': 'neutral'}",
+        ),
+        (
+            ask_for_stimuli_apart,
+            "results/folds.tsv: setting `folds.disjoint`: ['participant'] -> ['participant', 'stimulus']",
+        ),
         (remove_clip, "faces of P04: clip P04_C2 was removed"),
         (lose_report, "results/report.html: not made yet"),
         (lose_store, "results/cache.json: it does not belong to `results/cache.zarr`"),
