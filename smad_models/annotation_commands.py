@@ -36,7 +36,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--predictions", type=Path, default=RESULTS / "predictions", help="folder with {task}.parquet of held-out folds"
         "; default: results/predictions; tasks that it lacks are ranked by the annotators alone"
     )  # fmt: skip
-    sub.add_argument("--tasks", default=",".join(TASKS), help="separated by commas; default: %(default)s")
+    sub.add_argument(
+        "--tasks", default="emotion", help="separated by commas: their queues take turns; default: emotion"
+    )
     sub.add_argument("--limit", type=int, help="so many clips at most; default: all")
     sub.add_argument(
         "--output", type=Path, default=RESULTS / "relabel_queue.tsv", help="default: results/relabel_queue.tsv"
@@ -81,6 +83,7 @@ def _agreement(options: argparse.Namespace) -> None:
     if options.labels_out is not None:
         consensus = find_consensus(annotations, method=options.method, ratings=options.ratings)
         texts[options.labels_out] = consensus_table(consensus)
+        _refuse_existing(options.labels_out)
     _refuse_inputs(options, list(texts))
     write_texts(texts)
     print("\n".join(_summary(agreement)))
@@ -99,7 +102,7 @@ def _summary(agreement: dict[str, Any]) -> list[str]:
 def _relabel_queue(options: argparse.Namespace) -> None:
     from smad_models.annotations import arrange, read_clip_names, read_labels, write_texts
     from smad_models.consensus import find_consensus
-    from smad_models.relabel import make_queue, queue_table, read_predictions
+    from smad_models.relabel import has_answers, make_queue, queue_table, read_predictions
 
     tasks = options.tasks.split(",")
     unknown = [task for task in tasks if task not in TASKS]
@@ -123,7 +126,11 @@ def _relabel_queue(options: argparse.Namespace) -> None:
         task: read_predictions(file, task, annotations.emotions) for task, file in files.items() if file.is_file()
     }
     queue = make_queue(annotations, labels, predictions, tasks=tasks)[: options.limit]
+    if not queue:
+        raise ValueError(f"{options.annotations}: nobody says anything of {' or '.join(tasks)}: see --tasks")
     _refuse_inputs(options, [options.output])
+    if options.output.exists() and has_answers(options.output):
+        raise ValueError(f"{options.output}: somebody has answered there: merge it, or name another file")
     write_texts({options.output: queue_table(queue)})
     alone = [task for task in tasks if task not in predictions]
     note = f"; by the annotators alone: {', '.join(alone)} (no predictions in {options.predictions})" if alone else ""
@@ -153,7 +160,8 @@ def _merge(options: argparse.Namespace) -> None:
         texts |= {} if options.labels is None else {options.labels: merged.labels}
     else:
         texts = {options.output: merged.annotations, options.labels_out: merged.labels}
-        _refuse_inputs(options, list(texts))
+        for path in texts:
+            _refuse_existing(path)
     write_texts(texts)
     changes = merged.changes
     print(f"{changes['answered']} of {changes['clips']} clips answered by {changes['annotator']}; Krippendorff's alpha")
@@ -183,12 +191,15 @@ def _emotions(options: argparse.Namespace) -> list[str] | None:
 
 
 def _refuse_inputs(options: argparse.Namespace, outputs: list[Path]) -> None:
-    inputs = [getattr(options, name, None) for name in ("annotations", "labels", "clips", "answers")]
+    inputs = [getattr(options, name, None) for name in ("annotations", "labels", "clips")]
     for path in outputs:
         if any(one is not None and one.resolve() == path.resolve() for one in inputs):
-            raise ValueError(
-                f"{path}: is read here: name another file" + " or say --in-place" * ("in_place" in options)
-            )
+            raise ValueError(f"{path}: is read here: name another file")
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise ValueError(f"{path}: is there already: labels and annotations are not written over; name another file")
 
 
 def _show(value: float | None) -> str:

@@ -70,7 +70,7 @@ class Annotations:
 
 def count_votes(codes: np.ndarray, classes: int) -> np.ndarray:
     """How often each class stands in each row of ``codes``, where -1 is none: (rows, classes) int64."""
-    return np.stack([(codes == k).sum(axis=1) for k in range(classes)], axis=1, dtype=np.int64)
+    return (codes[:, :, None] == np.arange(classes)).sum(axis=1)
 
 
 def read_annotations(path: Path, *, emotions: Sequence[str] | None, clips: Collection[str] | None) -> list[Annotation]:

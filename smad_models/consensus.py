@@ -126,6 +126,8 @@ def rating_weights(given: np.ndarray) -> np.ndarray:
 
 def majority_codes(codes: np.ndarray, classes: int) -> np.ndarray:
     """The class that most of each row name, -1 where that is none or several: (rows,) int64."""
+    if classes == 0:
+        return np.full(len(codes), -1)
     votes = count_votes(codes, classes)
     most = votes.max(axis=1, keepdims=True)
     return np.where((most[:, 0] > 0) & ((votes == most).sum(axis=1) == 1), votes.argmax(axis=1), -1)
@@ -135,7 +137,8 @@ def _decide_by_majority(annotations: Annotations) -> tuple[np.ndarray, np.ndarra
     votes, classes = annotations.votes(), len(annotations.emotions)
     experts = count_votes(annotations.codes[:, annotations.of_kinds(["expert"])], classes)
     weights = emotion_weights(annotations)
-    weighted = np.stack([(annotations.codes == k) @ weights for k in range(classes)], axis=1)  # (clips, emotions)
+    names = annotations.codes[:, :, None] == np.arange(classes)  # (clips, annotators, emotions)
+    weighted = (names * weights[:, None]).sum(axis=1)  # (clips, emotions)
     codes = np.full(len(votes), -1)
     rules = []
     for i, own in enumerate(votes):
@@ -156,7 +159,7 @@ def _decide_by_majority(annotations: Annotations) -> tuple[np.ndarray, np.ndarra
 
 
 def _decide_by_model(annotations: Annotations) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    given = np.stack([annotations.codes == k for k in range(len(annotations.emotions))], axis=2)
+    given = annotations.codes[:, :, None] == np.arange(len(annotations.emotions))
     votes = given.sum(axis=(1, 2))
     codes, sure = np.full(len(given), -1), np.full(len(given), np.nan)
     if votes.any():

@@ -38,8 +38,8 @@ from pathlib import Path
 import numpy as np
 
 from smad_models.annotations import LABELS, RATINGS, Annotations, Label, show_number
+from smad_models.folds import read_table
 
-TASKS = LABELS
 ANSWERS = tuple(f"new_{name}" for name in LABELS)  # columns that the reviewer fills
 FACTORS = ("disagreement", "uncertainty", "contradiction")
 COLUMNS = ("rank", "clip", "task", "why", "score", *FACTORS, *LABELS, *ANSWERS)
@@ -72,7 +72,7 @@ def make_queue(
     labels: Mapping[str, Label],
     predictions: Mapping[str, Mapping[str, np.ndarray]],
     *,
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str] = LABELS,
 ) -> list[Queued]:
     """All clips that are labelled or annotated, the most doubtful first.
 
@@ -140,6 +140,11 @@ def queue_table(queue: Sequence[Queued]) -> str:
     return text.getvalue()
 
 
+def has_answers(path: Path) -> bool:
+    """Whether somebody has filled in a part of the queue at ``path``."""
+    return any(row.get(column) for row in read_table(path, needed=()) for column in ANSWERS)
+
+
 def _score(doubts: _Doubts, rows: np.ndarray) -> np.ndarray:
     score = _rank(doubts.disagreement[rows])
     if not np.isnan(doubts.contradiction[rows]).all():
@@ -182,7 +187,7 @@ def _doubt_emotions(
             p = predicted[clip]
             entropy = -(p[p > 0] * np.log(p[p > 0])).sum() / max(math.log(len(p)), 1e-12)
             factors[1:, i] = entropy, 1.0 if own < 0 else 1 - p[own]
-            why += f"; the model says {emotions[p.argmax()]} ({p.max():.2f})"
+            why += f"; the network says {emotions[p.argmax()]} ({p.max():.2f})"
             why += f", {name} {p[own]:.2f}" if own >= 0 and p.argmax() != own else ""
         whys.append(why)
     return _Doubts(disagreement=factors[0], uncertainty=factors[1], contradiction=factors[2], whys=whys)
@@ -220,7 +225,7 @@ def _doubt_ratings(
         else:
             why = f"{task}: nobody has annotated it"
         if not math.isnan(values[i]):
-            why += f"; the model says {values[i]:.2f}, and errs by {uncertainty[i]:.2f} there"
+            why += f"; the network says {values[i]:.2f}, and errs by {uncertainty[i]:.2f} there"
         whys.append(why)
     return _Doubts(disagreement=disagreement, uncertainty=uncertainty, contradiction=contradiction, whys=whys)
 

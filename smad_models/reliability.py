@@ -5,7 +5,6 @@ A coefficient that does not exist (one annotator, no variation) is no 0: it rais
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -153,10 +152,9 @@ def icc_agreement(values: np.ndarray) -> tuple[Icc, Icc]:
     Raises
     ------
     Undefined
-        Fewer than two clips or annotators, or ratings that never vary.
+        Fewer than two clips or annotators, ratings that never vary, or so much less between clips than within that
+        the formula has no positive denominator.
     """
-    from scipy.stats import f
-
     n, k = values.shape
     if k < 2:
         raise Undefined("there is one annotator only")
@@ -169,25 +167,37 @@ def icc_agreement(values: np.ndarray) -> tuple[Icc, Icc]:
     error = (residual**2).sum() / ((n - 1) * (k - 1))
     if np.ptp(values) == 0:
         raise Undefined("all annotations are the same: nothing is left to agree on")
-    single = (between - error) / (between + (k - 1) * error + k / n * (judges - error))
-    bottom = between + (judges - error) / n
-    if bottom <= 0:
+    below, bottom = between + (k - 1) * error + k / n * (judges - error), between + (judges - error) / n
+    if min(below, bottom) <= 1e-12 * (between + judges + error):
         raise Undefined("the clips differ less than chance would have it")
+    single = (between - error) / below
     average = (between - error) / bottom
-    if np.ptp(values, axis=1).max() == 0:  # all agree exactly
+    bounds = _interval(single, between, judges, error, clips=n, annotators=k)
+    if bounds is None:
         return Icc(float(single), None), Icc(float(average), None)
-    a, b = k * single / n, 1 - single + k * single * (n - 1) / n  # McGraw and Wong's, both times 1 - single
-    freedom = (a * judges + b * error) ** 2 / ((a * judges) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1)))
+    # Spearman and Brown's step from one to k; where clips differ far less than chance would have it, there is none.
+    steps = [1 + (k - 1) * bound for bound in bounds]
+    means = None if min(steps) <= 0 else (k * bounds[0] / steps[0], k * bounds[1] / steps[1])
+    return Icc(float(single), bounds), Icc(float(average), means)
+
+
+def _interval(
+    value: float, between: float, judges: float, error: float, *, clips: int, annotators: int
+) -> tuple[float, float] | None:
+    """The 95 % interval of ICC(A,1), McGraw and Wong's (1996) table 7; None where nothing is left to chance."""
+    from scipy.stats import f
+
+    n, k = clips, annotators
+    a, b = k * value / n, 1 - value + k * value * (n - 1) / n  # theirs, both times 1 - value
+    spread = (a * judges) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1))
+    if error <= 1e-12 * between or spread == 0:
+        return None
+    freedom = (a * judges + b * error) ** 2 / spread
     low, high = f.ppf(0.975, n - 1, freedom), f.ppf(0.975, freedom, n - 1)
     rest = k * judges + (k * n - k - n) * error
-    bounds = [
-        n * (between - low * error) / (low * rest + n * between),
-        n * (high * between - error) / (rest + n * high * between),
-    ]
-    if not all(map(math.isfinite, bounds)):
-        return Icc(float(single), None), Icc(float(average), None)
-    means = [k * bound / (1 + (k - 1) * bound) for bound in bounds]
-    return (
-        Icc(float(single), (float(bounds[0]), float(bounds[1]))),
-        Icc(float(average), (float(means[0]), float(means[1]))),
-    )
+    with np.errstate(all="ignore"):
+        bounds = (
+            n * (between - low * error) / (low * rest + n * between),
+            n * (high * between - error) / (rest + n * high * between),
+        )
+    return (float(bounds[0]), float(bounds[1])) if np.isfinite(bounds).all() else None

@@ -86,6 +86,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(folder / ".smad/folds.tsv", "clip participant fold", [f"{row} 1" for row in rows])
     write_rows(results / "quality_participants.tsv", "participant clips", [f"{p} {len(c)}" for p, c in PEOPLE.items()])
     write_rows(results / "scores.tsv", "task protocol", ["emotion fold"])
+    why = "2_of_6_annotators_do_not_say_fear"
+    write_rows(
+        results / "relabel_queue.tsv", "rank clip why", [f"{n} {row.split()[0]} {why}" for n, row in enumerate(rows)]
+    )
+    (results / "agreement.json").write_text('{"clips": 5, "annotators": [{"name": "participant"}]}')
     (results / "report.html").write_text("<p>1 clip was lost: film_x</p>")
     (results / "predictions").mkdir()
     table = pd.DataFrame({"clip": [row.split()[0] for row in rows]})
@@ -178,10 +183,11 @@ def test_what_is_of_others_stays(folder: Path) -> None:
         assert sorted(path.name for path in (results / stage).iterdir()) == ["P01.zarr.zip", "P040.zarr.zip"]
         assert (folder / f".smad/keys/{stage}/P040.key").exists()
         assert (folder / f"logs/{stage}/P040.log").exists()
-    for table in ("results/clips.tsv", "results/folds.tsv", ".smad/folds.tsv"):
+    for table in ("results/clips.tsv", "results/folds.tsv", "results/relabel_queue.tsv", ".smad/folds.tsv"):
         assert list(pd.read_csv(folder / table, sep="\t")["clip"]) == ["P01_C1", "P01_C2", "P040_C1"]
     assert list(pd.read_csv(results / "quality_participants.tsv", sep="\t")["participant"]) == ["P01", "P040"]
     assert (results / "scores.tsv").exists()
+    assert (results / "agreement.json").exists()  # sums of all annotators: the next run makes it anew
     assert (folder / "inspect-P01_C1.png").exists()
     assert not list(results.glob("cache*"))
     clips = read_clips(folder / "in/clips.tsv")
@@ -295,8 +301,9 @@ def test_an_id_is_found_as_a_word_and_not_within_another() -> None:
 def test_after_a_whole_benchmark_nothing_is_left_and_the_next_run_ends_right(tmp_path: Path) -> None:
     write_demo_data(tmp_path / "data", participants=4, clips_per_participant=2, seconds=1.0)
     config = {
-        "clips": "data/clips.tsv", "labels": "data/labels.tsv", "face": {"model": "detector"}, "tasks": ["valence"],
-        "folds": {"count": 2}, "train": {"freeze_face": True, "epochs": 1}, "report": {"show_clips": True},
+        "clips": "data/clips.tsv", "labels": "data/labels.tsv", "annotations": "data/annotations.tsv",
+        "face": {"model": "detector"}, "tasks": ["valence"], "folds": {"count": 2},
+        "train": {"freeze_face": True, "epochs": 1}, "report": {"show_clips": True},
     }  # fmt: skip
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     run = run_workflow(tmp_path, "all")

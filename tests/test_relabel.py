@@ -10,7 +10,7 @@ import pytest
 from annotation_tables import EMOTIONS, invent, of_votes
 
 from smad_features.synthetic_plan import CIRCUMPLEX
-from smad_models.annotations import RATINGS, Annotations, Label
+from smad_models.annotations import LABELS, RATINGS, Annotations, Label
 from smad_models.cli import main
 from smad_models.consensus import find_consensus
 from smad_models.relabel import ANSWERS, COLUMNS, Queued, make_queue, queue_table, read_predictions
@@ -139,16 +139,16 @@ def test_a_queue_says_why_in_words() -> None:
     queue = make_queue(annotations, labels, {"emotion": {"c0": p, "c1": p, "c2": p}}, tasks=["emotion"])
     whys = {one.clip: one.why for one in queue}
     assert whys["c0"] == (
-        "3 of 6 annotators do not say fear (happiness 2, sadness 1); the model says surprise (0.50), fear 0.30"
+        "3 of 6 annotators do not say fear (happiness 2, sadness 1); the network says surprise (0.50), fear 0.30"
     )
-    assert whys["c1"] == "all 6 annotators say happiness; the model says surprise (0.50), happiness 0.20"
-    assert whys["c2"] == "no label: annotators say sadness 1, fear 1; the model says surprise (0.50)"
+    assert whys["c1"] == "all 6 annotators say happiness; the network says surprise (0.50), happiness 0.20"
+    assert whys["c2"] == "no label: annotators say sadness 1, fear 1; the network says surprise (0.50)"
     assert whys["new"] == "nobody has annotated it"
     assert queue[0].clip == "c2"  # it disagrees and contradicts most
     made = study(0, error="misled")
     why = make_queue(made.annotations, made.labels, made.predictions, tasks=["arousal"])[0].why
     assert why.startswith("arousal: annotators are 0.")
-    assert "; the model says " in why
+    assert "; the network says " in why
 
 
 def test_one_annotator_alone_settles_less_than_six() -> None:
@@ -210,26 +210,46 @@ def queue_of(folder: Path, output: Path, *words: str, capsys: pytest.CaptureFixt
     given = ("--labels", folder / "labels.tsv", "--predictions", folder / "predictions", "--output", output)
     code, said = run(folder, "relabel-queue", *given, *words, capsys=capsys)
     assert code == 0, said
-    assert "by the annotators alone: intensity, arousal" in said or "--tasks" in words
+    assert ("by the annotators alone: intensity, arousal" in said) == ("--tasks" in words)
     return pd.read_csv(output, sep="\t", dtype=str, keep_default_na=False)
 
 
 def test_the_command_writes_a_queue_that_can_be_filled_in(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    queue = queue_of(folder, tmp_path / "queue.tsv", capsys=capsys)
+    queue = queue_of(folder, tmp_path / "queue.tsv", "--tasks", ",".join(LABELS), capsys=capsys)
+    assert set(queue["task"]) == set(LABELS)
     assert tuple(queue.columns) == COLUMNS
     assert queue["rank"].tolist() == [str(i) for i in range(1, 43)]
     assert set(queue["emotion"]) == set(EMOTIONS)
     assert (queue[list(ANSWERS)] == "").all(axis=None)
-    few = queue_of(folder, tmp_path / "few.tsv", "--limit", "5", "--tasks", "emotion", capsys=capsys)
+    few = queue_of(folder, tmp_path / "few.tsv", "--limit", "5", capsys=capsys)
     assert len(few) == 5
     assert set(few["task"]) == {"emotion"}
+    answer(few, tmp_path / "few.tsv", new_valence=lambda row: "0.5" if row["rank"] == "2" else "")
+    output = ("--output", tmp_path / "few.tsv", "--labels")
+    code, said = run(folder, "relabel-queue", *output, folder / "labels.tsv", capsys=capsys)
+    assert code == 1
+    assert "few.tsv: somebody has answered there: merge it, or name another file" in said
+    code, said = run(folder, "relabel-queue", *output, tmp_path / "few.tsv", capsys=capsys)
+    assert code == 1
+    assert "few.tsv: is read here: name another file" in said
 
 
 def test_predictions_of_other_emotions_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"emotion\.parquet: has probabilities of happiness.*; want those of joy"):
         read_predictions(folder / "predictions/emotion.parquet", "emotion", ["joy"])
+
+
+def test_a_queue_without_clips_says_why(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = "clip\tannotator\tkind\temotion\tintensity\tvalence\tarousal\na\tE1\texpert\t\t1\t\t\n"
+    (tmp_path / "annotations.tsv").write_text(table, encoding="utf-8")
+    code, said = run(tmp_path, "relabel-queue", "--output", tmp_path / "q.tsv", capsys=capsys)
+    assert code == 1
+    assert "annotations.tsv: nobody says anything of emotion: see --tasks" in said
+    code, said = run(folder, "relabel-queue", "--tasks", "joy", capsys=capsys)
+    assert code == 1
+    assert "--tasks: 'joy' is none of emotion, intensity, valence, arousal" in said
 
 
 def answer(queue: pd.DataFrame, path: Path, **answers: Callable[[pd.Series], str]) -> Path:
@@ -298,7 +318,7 @@ def test_an_answer_is_one_vote_more_and_what_it_confirms_stays(
 def test_agreement_rises_where_a_reviewer_sides_with_the_majority(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    queue = queue_of(folder, tmp_path / "q.tsv", "--limit", "20", "--tasks", "emotion", capsys=capsys)
+    queue = queue_of(folder, tmp_path / "q.tsv", "--limit", "20", capsys=capsys)
     answers = answer(queue, tmp_path / "a.tsv", new_emotion=lambda row: row["emotion"])
     written = ("--output", tmp_path / "new.tsv", "--labels-out", tmp_path / "labels.tsv")
     code, said = run(folder, "merge", answers, "--annotator", "anna", *written, capsys=capsys)
@@ -336,13 +356,16 @@ def test_a_reviewer_cannot_be_a_model_or_write_over_a_table_unasked(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.tsv").write_text("clip\t" + "\t".join(ANSWERS) + "\nP01_C1\tfear\t\t\t\n", encoding="utf-8")
-    (tmp_path / "short.tsv").write_text("clip\t" + "\t".join(ANSWERS) + "\nP01_C1\tfear\t\t\t\n", encoding="utf-8")
     for name, words, message in (
         ("model1", ("--in-place",), "was annotated by model1 before"),
         ("P02", ("--in-place",), "P02 is a participant there, not an expert"),
         ("anna", (), "want --output and --labels-out for the new tables, or --in-place"),
         ("anna", ("--in-place", "--output", "x.tsv"), "want --in-place, or --output and --labels-out, not both"),
-        ("anna", ("--output", folder / "annotations.tsv", "--labels-out", tmp_path / "l.tsv"), "is read here: name"),
+        (
+            "anna",
+            ("--output", folder / "annotations.tsv", "--labels-out", tmp_path / "l.tsv"),
+            "is there already: labels",
+        ),
     ):
         code, said = run(folder, "merge", tmp_path / "a.tsv", "--annotator", name, *words, capsys=capsys)
         assert code == 1

@@ -97,6 +97,9 @@ def test_every_file_of_the_contract_is_there(done: Path) -> None:
     assert {f"p_{name}" for name in ("happiness", "neutral")} <= set(
         pd.read_parquet(results / "predictions/emotion.parquet").columns
     )
+    agreement = json.loads((results / "agreement.json").read_text())
+    assert (agreement["clips"], agreement["annotations"]) == (12, 72)
+    assert "P01" not in (results / "agreement.json").read_text()
     table = pd.read_csv(results / "scores.tsv", sep="\t")
     assert list(table.columns) == ["task", "protocol", "metric", "mean", "sd", "value", "lo", "hi"]
     page = (results / "report.html").read_text()
@@ -144,6 +147,25 @@ def test_new_valence_labels_touch_neither_features_nor_the_emotion_task(done: Pa
     assert run_workflow(folder, "all", "-n").jobs == Counter(
         train_model=2, predict=1, score=1, tabulate_scores=1, report=1
     )
+
+
+def test_a_new_annotation_reruns_the_agreement_alone(done: Path, tmp_path: Path) -> None:
+    folder = copy(done, tmp_path)
+    table = folder / "data/annotations.tsv"
+    header, *rows = table.read_text().splitlines(keepends=True)
+    table.write_text(header + "".join(rows[::-1]) + "elsewhere\texpert1\texpert\tfear\t1\t0\t0\n")
+    assert run_workflow(folder, "all", "-n").jobs == Counter()  # another order, and a clip that is not in the table
+    table.write_text(header + "".join(rows[1:]))
+    run = run_workflow(folder, "all")
+    assert run.returncode == 0, run.output
+    assert run.jobs == Counter(agreement=1)
+    assert json.loads((folder / "results/agreement.json").read_text())["annotations"] == 71
+    assert run_workflow(folder, "all", "-n").jobs == Counter()
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"annotations": None}))
+    assert run_workflow(folder, "all", "-n").jobs == Counter()
+    refused = run_workflow(folder, "results/agreement.json", "-n")
+    assert refused.returncode != 0
+    assert "`annotations: null`: name a table of annotations to have their agreement" in refused.output
 
 
 def test_an_eye_setting_touches_no_video(done: Path, tmp_path: Path) -> None:
@@ -273,6 +295,12 @@ def change_label(folder: Path) -> None:
     edit(folder / "data/labels.tsv", "P01_C1", "valence", "0.123")
 
 
+def change_annotation(folder: Path) -> None:
+    table = folder / "data/annotations.tsv"
+    header, *rows = table.read_text().splitlines(keepends=True)
+    table.write_text(header + "".join(rows[1:]))
+
+
 def change_recording(folder: Path) -> None:
     shutil.copy(folder / "data/P03/P03_C1_eye.tsv", folder / "data/P02/P02_C1_eye.tsv")
 
@@ -324,6 +352,7 @@ RULES = {"faces": "extract_faces", "eyes": "resample_eyes", "gaze_content": "ext
     ("change", "cause"),
     [
         (change_label, "results/checkpoints/valence/fold1.safetensors: labels of `valence` changed"),
+        (change_annotation, "results/agreement.json: content of `annotations` changed"),
         (change_recording, "eyes of P02: content of `P02/P02_C1_eye.tsv` changed"),
         (change_training, "results/checkpoints/emotion/fold2.safetensors: setting `train.epochs`: 2 -> 3"),
         (
