@@ -14,10 +14,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pyarrow as pa
 import pytest
+from grimp import build_graph
 from markupsafe import escape
 from PIL import Image
 from report_results import EMOTIONS, TASKS, everything, make_results, name_clips, write
 
+from smad_features.config import complete_config
+from smad_features.fingerprints import Fingerprints
+from smad_features.later_stages import LATER_STAGES, Later
 from smad_models import charts, report_quality, score_charts
 from smad_models.compare import compare
 from smad_models.drawing import PAINT, assemble, draw
@@ -279,6 +283,18 @@ def test_faces_are_shown_only_on_request_and_as_they_lie_in_the_cache(
     assert np.abs(middles.astype(int) - 8 * rows).max() <= 2
     with pytest.raises(ValueError, match="show_faces is set, but no cache"):
         write(results, tmp_path / "c.html", show_faces=True)
+
+
+def test_the_page_is_made_anew_when_any_code_that_makes_it_or_any_of_its_parts_changes(tmp_path: Path) -> None:
+    graph = build_graph("smad_models", cache_dir=None)
+    for name in ("checkpoints", "inputs"):  # the guard asks them of checkpoints, and here there are none
+        graph.remove_module(f"smad_models.{name}")
+    made_by = {"smad_models.report", *graph.find_upstream_modules("smad_models.report")}
+    assert made_by == set(LATER_STAGES["report"].modules)
+    later = Later([], complete_config({"labels": None}), Fingerprints(tmp_path / "memory.sqlite"))
+    wanted = {f"report_page/{part.name}" for part in PAGE.iterdir()}
+    assert {f"{name}.html.jinja" for name in SECTIONS} < {Path(name).name for name in wanted}
+    assert set(later.record("report")["contents"]) == wanted
 
 
 def test_the_versions_are_those_that_run() -> None:
