@@ -9,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -292,7 +293,11 @@ def test_the_page_is_made_anew_when_any_code_that_makes_it_or_any_of_its_parts_c
         graph.remove_module(f"smad_models.{name}")
     made_by = {"smad_models.report", *graph.find_upstream_modules("smad_models.report")}
     assert made_by == set(LATER_STAGES["report"].modules)
-    later = Later([], complete_config({"labels": None, "checkpoints": "given"}), Fingerprints(tmp_path / "memory.sqlite"))
+    given: dict[str, Any] = {"labels": None, "checkpoints": str(tmp_path), "tasks": ["emotion"], "folds": {"count": 2}}
+    (tmp_path / "emotion").mkdir()
+    for fold in (1, 2):
+        (tmp_path / f"emotion/fold{fold}.safetensors").touch()
+    later = Later([], complete_config(given), Fingerprints(tmp_path / "memory.sqlite"))
     wanted = {f"report_page/{part.name}" for part in PAGE.iterdir()}
     assert {f"{name}.html.jinja" for name in SECTIONS} < {Path(name).name for name in wanted}
     assert set(later.record("report")["contents"]) == wanted

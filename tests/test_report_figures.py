@@ -87,11 +87,12 @@ def test_a_point_of_calibration_stands_where_the_bin_says_and_is_as_large_as_its
     svg = score_charts.reliability(bins, label="x")
     ((x0, y0, x1, y1),) = re.findall(r"M (\S+) (\S+) L (\S+) (\S+) \" clip[^>]*dasharray", svg)
     low, high = np.array([x0, y0], float), np.array([x1, y1], float)  # of the dashed line: (0, 0) and (1, 1)
-    ((x2, y2, x3, y3),) = re.findall(r"M (\S+) (\S+) L (\S+) (\S+) \" clip[^>]*stroke: var\(--accent\)", svg)
-    points = np.array([[x2, y2], [x3, y3]], float)
+    found = re.findall(r'<path d="([^"]*)"[^>]*style="fill: var\(--accent\)', svg)
+    circles = [np.array(re.findall(r"(\S+) (\S+)(?= )", d.replace("M", "").replace("C", "")), float) for d in found]
+    points = np.array([(circle.min(axis=0) + circle.max(axis=0)) / 2 for circle in circles])
     assert np.allclose((points - low) / (high - low), [[0.25, 1.0], [1.0, 0.0]], atol=0.005)
-    few, many = (bottom[0, 1] for bottom in paths(svg, "accent"))  # a circle is drawn from its lowest point
-    assert few - points[0, 1] < many - points[1, 1]
+    few, many = (np.ptp(circle[:, 0]) for circle in circles)
+    assert few < many
 
 
 def test_a_participant_is_a_dot_at_the_own_score_and_a_fold_a_bar() -> None:
