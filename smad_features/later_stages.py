@@ -33,7 +33,7 @@ _REPORT = tuple(
     for name in (
         *("report", "report_scores", "report_maps", "report_quality", "report_modalities", "report_agreement"),
         *("report_clips", "charts", "score_charts", "drawing", "scoreboard", "compare", "intervals", "metrics"),
-        *("predictions", "folds", "dataset"),
+        *("calibration", "leaks", "predictions", "folds", "stimuli", "dataset"),
     )
 )
 _TRAINING = tuple(
@@ -241,8 +241,8 @@ class Later:
             "tabulate_scores": {"tasks": config["tasks"]},
             "report": {
                 "report": config["report"],
-                "ablate": sorted(config["predict"]["ablate"]),
-                "agreement": config["annotations"] is not None,
+                "predict": {"ablate": sorted(config["predict"]["ablate"])},
+                "annotations": config["annotations"] is not None,
             },
         }.get(stage, {})
 

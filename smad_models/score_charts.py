@@ -99,7 +99,6 @@ def reliability(bins: Sequence[Mapping[str, Any]], *, label: str) -> Markup:
         ax.plot([0, 1], [0, 1], "--", color=PAINT["muted"], lw=1)
         full = [one for one in bins if one["clips"]]
         sure, right = [one["confidence"] for one in full], [one["accuracy"] for one in full]
-        ax.plot(sure, right, "-", color=PAINT["accent"], alpha=0.5, lw=1.5)
         # The area is the number of clips: a point of few is no news.
         area = [14 + 130 * one["clips"] / max(float(counts.max()), 1.0) for one in full]
         ax.scatter(sure, right, s=area, color=PAINT["accent"], linewidths=0, zorder=3, clip_on=False)

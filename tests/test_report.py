@@ -9,21 +9,25 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from grimp import build_graph
 from markupsafe import escape
 from PIL import Image
 from report_results import EMOTIONS, TASKS, everything, make_results, name_clips, write
 
-from smad_models import charts, report_quality, score_charts
+from smad_features.config import complete_config
+from smad_features.fingerprints import Fingerprints
+from smad_features.later_stages import LATER_STAGES, Later
+from smad_models import report_quality
 from smad_models.compare import compare
-from smad_models.drawing import PAINT, assemble, draw
+from smad_models.drawing import assemble
 from smad_models.folds import read_table
 from smad_models.report import PAGE, SECTIONS, library_versions
-from smad_models.report_clips import trace
 from smad_models.score import score_task
 
 VOID = {"meta", "br", "img", "input", "rect", "line", "circle", "path", "use"}
@@ -139,7 +143,9 @@ def test_what_nobody_could_verify_is_called_so_and_a_certificate_is_shown(
     scores["leaks"] = {"verifiable": True, "sentence": "No leak found: <all> 5 folds."}
     (tmp_path / "emotion.json").write_text(json.dumps(scores), encoding="utf-8")
     others = [results / f"{task}.json" for task in TASKS[1:]]
+    assert "has seen no clip of its participant" not in bare
     text = write(results, tmp_path / "report.html", scores=[tmp_path / "emotion.json", *others])
+    assert "has seen no clip of its participant" not in text
     assert '<p class="guard"><strong>emotion:</strong> No leak found: &lt;all&gt; 5 folds.</p>' in text
     assert '<p class="banner"><strong>valence, arousal, intensity:</strong> unverifiable' in text
 
@@ -281,69 +287,26 @@ def test_faces_are_shown_only_on_request_and_as_they_lie_in_the_cache(
         write(results, tmp_path / "c.html", show_faces=True)
 
 
+def test_the_page_is_made_anew_when_any_code_that_makes_it_or_any_of_its_parts_changes(tmp_path: Path) -> None:
+    graph = build_graph("smad_models", cache_dir=None)
+    for name in ("checkpoints", "inputs"):  # the guard asks them of checkpoints, and here there are none
+        graph.remove_module(f"smad_models.{name}")
+    made_by = {"smad_models.report", *graph.find_upstream_modules("smad_models.report")}
+    assert made_by == set(LATER_STAGES["report"].modules)
+    given: dict[str, Any] = {"labels": None, "checkpoints": str(tmp_path), "tasks": ["emotion"], "folds": {"count": 2}}
+    (tmp_path / "emotion").mkdir()
+    for fold in (1, 2):
+        (tmp_path / f"emotion/fold{fold}.safetensors").touch()
+    later = Later([], complete_config(given), Fingerprints(tmp_path / "memory.sqlite"))
+    wanted = {f"report_page/{part.name}" for part in PAGE.iterdir()}
+    assert {f"{name}.html.jinja" for name in SECTIONS} < {Path(name).name for name in wanted}
+    assert set(later.record("report")["contents"]) == wanted
+
+
 def test_the_versions_are_those_that_run() -> None:
     versions = library_versions()
     assert versions["numpy"] == np.__version__
     assert versions["pyarrow"] == pa.__version__
-
-
-def paths(svg: str, paint: str) -> list[np.ndarray]:
-    """The corners of what is filled in one of the page's colours."""
-    found = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: var\(--{paint}\)[^"]*"', svg)
-    return [np.array(re.findall(r"[ML] (\S+) (\S+)", corners), dtype=float) for corners in found]
-
-
-def test_bars_are_as_tall_as_their_counts_and_none_is_lost() -> None:
-    values = np.array([-5.0, 0.1, 0.1, 0.6, 0.6, 0.6, 0.6, 9.0])
-    svg = charts.histogram(values, edges=np.linspace(0, 1, 5), label="x", unit="y")
-    heights = [np.ptp(corners[:, 1]) for corners in paths(svg, "accent")]
-    assert [round(4 * height / max(heights)) for height in heights] == [3, 0, 4, 1]
-
-
-def test_a_confusion_cell_is_shaded_by_its_share_of_the_row() -> None:
-    svg = charts.confusion(np.array([[3, 1], [0, 0]]), ["<a>", "b"], ["<a>", "b"])
-    # 0.05 for none to 1 for all, so that an empty cell is still seen as a cell.
-    assert re.findall(r"fill: var\(--heat\); opacity: ([\d.]+)", svg) == ["0.76", "0.28", "0.05", "0.05"]
-    assert "&lt;a&gt;: 3 of 4 found" in svg
-    assert "<a>" not in svg
-
-
-def test_a_right_prediction_lies_on_the_line_of_the_map() -> None:
-    svg = charts.density(np.array([0.0, 3.0]), np.array([0.0, 99.0]), low=0, high=3, name="intensity")
-    (ends,) = re.findall(r"M (\S+) (\S+) L (\S+) (\S+) \" clip[^>]*dasharray", svg)
-    x1, y1, x2, y2 = map(float, ends)
-    first, last = paths(svg, "heat")  # bottom left; top right, where what is beyond the range counts
-    assert np.allclose([first[:, 0].min(), first[:, 1].max()], [x1, y1], atol=0.02)
-    assert np.allclose([last[:, 0].max(), last[:, 1].min()], [x2, y2], atol=0.02)
-
-
-def test_a_figure_takes_its_colours_and_its_type_from_the_page() -> None:
-    line = score_charts.Line("<b>$x$ 名", [0.2, 0.4, None], 0.3, [0.25, 0.5], 0.3, [0.1, None])
-    svg = score_charts.forest([line], label="a & b")
-    assert not re.search("#[0-9a-f]{6};", svg)
-    assert "font-family" not in svg
-    assert {"var(--accent)", "var(--second)", "var(--third)"} <= set(re.findall(r"var\(--\w+\)", svg))
-    assert ">&lt;b&gt;$x$ 名</text>" in svg
-    assert svg.startswith('<svg viewBox="0 0 430 74" style="max-width:430px" role="img" aria-label="a &amp; b">')
-
-
-def test_every_colour_of_a_figure_is_one_of_the_page_in_light_and_in_dark() -> None:
-    style = (PAGE / "style.css").read_text(encoding="utf-8")
-    light, dark, *_ = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
-    for name, colour in PAINT.items():
-        assert f"--{name}:" in light
-        assert f"--{name}:" in dark
-        # The page's white is a shade off here, as white stands in Matplotlib's own figures too.
-        assert colour in light or name == "paper"
-
-
-def test_a_trace_is_broken_where_nothing_was_observed() -> None:
-    values = np.array([[0.0, 1.0, np.nan, 0.5]])
-    svg = trace(values, label="<gaze>", span=(0, 1))
-    assert svg is not None
-    assert re.findall('<path d="([^"]*)"', svg) == ["M30 62h1L90 2M210 32h1"]
-    assert 'aria-label="&lt;gaze&gt; over time, 0 to 1"' in svg
-    assert trace(np.full((2, 4), np.nan), label="gaze") is None
 
 
 def test_the_figure_of_quality_is_a_file_of_its_own(results: Path, tmp_path: Path) -> None:
@@ -352,12 +315,3 @@ def test_the_figure_of_quality_is_a_file_of_its_own(results: Path, tmp_path: Pat
     assert len(root.findall("{*}svg")) == 2
     assert "var(" not in (tmp_path / "quality.svg").read_text(encoding="utf-8")
     ElementTree.fromstring(assemble([], across=3, width=10, height=10))
-
-
-def test_a_figure_of_the_same_numbers_is_the_same_bytes() -> None:
-    def figure() -> str:
-        with draw(100, 100, label="x") as drawing:
-            drawing.ax.plot([1, 2], [3, 4], "o-")
-        return str(drawing.svg)
-
-    assert figure() == figure()

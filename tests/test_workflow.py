@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -114,6 +115,26 @@ def test_every_file_of_the_contract_is_there(done: Path) -> None:
     page = (results / "report.html").read_text()
     assert "<script src" not in page
     assert "P01_C1" not in page  # single clips are derived data: off by default
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_holds_scores_page_and_figure_under_their_captions(done: Path) -> None:
+    run = run_workflow(done, "all", "--report", "report.zip")
+    assert run.returncode == 0, run.output
+    with ZipFile(done / "report.zip") as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    index = held["report/report.html"].decode()
+    for name, caption in (
+        ("scores.tsv", "published batches of 16"),
+        ("report.html", "how sure that is"),
+        ("quality.svg", "how many clips have how much of a face"),
+        ("agreement.json", "How far those who labelled the clips agree"),
+    ):
+        assert f"results/{name}" in index
+        assert caption in index
+    (figure,) = (content for name, content in held.items() if name.endswith("/quality.svg"))
+    assert figure == (done / "results/quality.svg").read_bytes()
+    assert b"P01_C1" not in b"".join(held.values())  # it is made to be passed on
 
 
 def test_a_second_run_starts_no_job_even_when_a_file_was_touched(done: Path) -> None:
