@@ -38,7 +38,9 @@ _REPORT = tuple(
 )
 _TRAINING = tuple(
     f"smad_models.{name}"
-    for name in ("train", "recipe", "batches", "augment", "validation", "precision", "training_state")
+    for name in (
+        *("train", "recipe", "batches", "augment", "validation", "precision", "training_state", "torch_files"),
+    )
 )
 _OF_THE_RUN = ("save_every", "tensorboard")  # settings of the training that change none of its numbers
 
@@ -64,7 +66,9 @@ LATER_STAGES = {
     "pack": LaterStage("cache.json"),
     "make_folds": LaterStage("folds.tsv", ("smad_models.folds", "smad_models.stimuli")),
     "embed_faces": LaterStage(
-        "face_features/fold{fold}.safetensors", (*_NETWORK, "smad_models.face_features"), ("torch",)
+        "face_features/fold{fold}.safetensors",
+        (*_NETWORK, "smad_models.face_features", "smad_models.torch_files"),
+        ("torch",),
     ),
     "train_model": LaterStage(
         "checkpoints/{task}/fold{fold}.safetensors",

@@ -153,13 +153,14 @@ def test_a_channel_of_one_eye_alone_cannot_be_mirrored() -> None:
 
 
 def test_colours_change_as_the_factors_say() -> None:
-    face = torch.randint(60, 190, (1, 8, 6, 6, 3), dtype=torch.uint8)
+    face = torch.randint(60, 190, (1, 8, 6, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     same = torch.ones(1, 3)
     assert torch.equal(recolour(face, same), face)
     brighter = recolour(face, torch.tensor([[1.1, 1.0, 1.0]]))
     torch.testing.assert_close(brighter.float(), (face * 1.1).round())
     flat = recolour(face, torch.tensor([[1.0, 0.5, 1.0]])).float()
-    assert flat.std() == pytest.approx(face.float().std().item() / 2, rel=0.02)
+    halved = face.float().std(dim=(2, 3, 4)) / 2  # of each frame, about its own mean
+    torch.testing.assert_close(flat.std(dim=(2, 3, 4)), halved, rtol=0.02, atol=0)
     grey = recolour(face, torch.tensor([[1.0, 1.0, 0.0]])).float()
     assert (grey.amax(dim=4) - grey.amin(dim=4)).max() == 0
     luma = torch.tensor([0.299, 0.587, 0.114])
@@ -235,7 +236,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def test_each_kind_changes_the_weights_and_the_same_kinds_give_the_same(study: Study, tmp_path: Path) -> None:
     states = {}
     for name, kinds in {"none": (), **{kind: (kind,) for kind in KINDS}, "again": ("time",)}.items():
-        options = TrainOptions(epochs=3, batch_size=2, augment=kinds)
+        options = TrainOptions(epochs=2, batch_size=2, augment=kinds)
         train_fold(**study.arguments(tmp_path / name, options=options))
         states[name] = read_tensors(tmp_path / name)["face_projection.weight"]
     assert torch.equal(states.pop("again"), states["time"])

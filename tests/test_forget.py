@@ -103,8 +103,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "face_features/fold1": {"clips": [row.split()[0] for row in rows], "cache": digest},
     }.items():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
-        metadata = {key: json.dumps(value) for key, value in meta.items()}
-        save_file({"x": np.zeros(1)}, results / f"{name}.safetensors", metadata=metadata)
+        save_file({"x": np.zeros(1)}, results / f"{name}.safetensors", metadata={"smad": json.dumps(meta)})
     for name in (".P04.zarr.zip.99.tmp", "faces/.P04.zarr.zip.99.tmp", ".folds.tsv.new"):
         (results / name).write_text("film_x")
     (results / ".cache-01.zarr.5.tmp").mkdir()

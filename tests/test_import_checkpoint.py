@@ -96,6 +96,7 @@ def run_network(model: Maqt) -> dict[str, Tensor]:
     return {name: x for name, x in output._asdict().items() if x is not None}
 
 
+@pytest.mark.slow
 def test_twenty_files_under_published_names_give_the_outputs_that_they_gave_before(tmp_path: Path) -> None:
     states = {}
     for seed, (name, task, variant) in enumerate(NAMES):

@@ -90,6 +90,7 @@ def test_the_settings_of_a_precision_are_put_back(precision: Any) -> None:
     assert not torch.backends.cudnn.benchmark
 
 
+@pytest.mark.slow
 def test_a_training_in_bfloat16_and_parts_ends_with_weights(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -249,7 +249,7 @@ def test_a_queue_without_clips_says_why(folder: Path, tmp_path: Path, capsys: py
     assert "annotations.tsv: nobody says anything of emotion: see --tasks" in said
     code, said = run(folder, "relabel-queue", "--tasks", "joy", capsys=capsys)
     assert code == 1
-    assert "--tasks: 'joy' is none of emotion, intensity, valence, arousal" in said
+    assert "--tasks: 'joy' is none of emotion, valence, arousal, intensity" in said
 
 
 def answer(queue: pd.DataFrame, path: Path, **answers: Callable[[pd.Series], str]) -> Path:
