@@ -170,7 +170,7 @@ def test_new_valence_labels_touch_neither_features_nor_the_emotion_task(done: Pa
     )
 
 
-def test_a_new_annotation_reruns_the_agreement_alone(done: Path, tmp_path: Path) -> None:
+def test_a_new_annotation_reruns_the_agreement_and_the_report_of_it(done: Path, tmp_path: Path) -> None:
     folder = copy(done, tmp_path)
     table = folder / "data/annotations.tsv"
     header, *rows = table.read_text().splitlines(keepends=True)
@@ -179,11 +179,11 @@ def test_a_new_annotation_reruns_the_agreement_alone(done: Path, tmp_path: Path)
     table.write_text(header + "".join(rows[1:]))
     run = run_workflow(folder, "all")
     assert run.returncode == 0, run.output
-    assert run.jobs == Counter(agreement=1)
+    assert run.jobs == Counter(agreement=1, report=1)
     assert json.loads((folder / "results/agreement.json").read_text())["annotations"] == 71
     assert run_workflow(folder, "all", "-n").jobs == Counter()
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"annotations": None}))
-    assert run_workflow(folder, "all", "-n").jobs == Counter()
+    assert run_workflow(folder, "all", "-n").jobs == Counter(report=1)  # which loses a section
     refused = run_workflow(folder, "results/agreement.json", "-n")
     assert refused.returncode != 0
     assert "`annotations: null`: name a table of annotations to have their agreement" in refused.output
