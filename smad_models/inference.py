@@ -76,8 +76,9 @@ class Engine:
 
     def embed_faces(self, face: Tensor) -> Tensor:
         """``(B, frames, H, W, 3)`` uint8 crops on the device to ``(B, frames, 512)``."""
+        parts = (face,) if self.device.type == "cuda" else face.split(max(1, _frames_at_a_time() // face.shape[1]))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            return self._model.embed_faces(self._model.inputs.pixels(face)).float()
+            return torch.cat([self._model.embed_faces(self._model.inputs.pixels(part)).float() for part in parts])
 
     def embed_no_face(self, size: int) -> Tensor:
         """What `embed_faces` makes of a clip without a face, whose crops are black, ``(1, frames, 512)``."""
@@ -102,6 +103,14 @@ class Engine:
         """
         output: Output = self._model(faces, *self._model.inputs.sequences(eye, gaze, hidden=hidden), domains=domains)
         return output
+
+
+def _frames_at_a_time() -> int:
+    """So many that what one layer hands to the next, 0.8 MB a frame at first, stays in a processor's caches.
+
+    Measured on one thread: 16 to 32 are a fifth faster than 256.
+    """
+    return 32 * torch.get_num_threads()
 
 
 @contextmanager

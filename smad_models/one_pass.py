@@ -101,6 +101,9 @@ def pass_clips(
                 found[view].put(batch[0], present, values)
             advance(len(batch[0]))
 
+    if len(engines) == 1:  # in this thread: in another one, glibc gives large memory back and asks for it again
+        work(engines[0])
+        return
     with ThreadPoolExecutor(len(engines), thread_name_prefix="predict") as pool:
         futures = [pool.submit(work, own) for own in engines]
         try:

@@ -32,9 +32,9 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = torch.relu(self.bn1(self.conv1(x)))  # (N, width, H / stride, W / stride)
+        branch = torch.relu_(self.bn1(self.conv1(x)))  # (N, width, H / stride, W / stride)
         branch = self.bn2(self.conv2(branch))  # (N, width, H / stride, W / stride)
-        return torch.relu(branch + self.downsample(x))
+        return torch.relu_(branch + self.downsample(x))
 
 
 def _stage(width_in: int, width: int, *, stride: int) -> nn.Sequential:
@@ -59,7 +59,7 @@ class ResNet18(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, 3, H, W)`` float to ``(N, 512)``; the comments are for H = W = 112."""
-        x = torch.relu(self.bn1(self.conv1(x)))  # (N, 64, 56, 56)
+        x = torch.relu_(self.bn1(self.conv1(x)))  # (N, 64, 56, 56)
         x = self.maxpool(x)  # (N, 64, 28, 28)
         x = self.layer1(x)  # (N, 64, 28, 28)
         x = self.layer2(x)  # (N, 128, 14, 14)

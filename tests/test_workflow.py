@@ -179,7 +179,7 @@ def test_new_valence_labels_touch_neither_features_nor_the_emotion_task(done: Pa
     )
 
 
-def test_a_new_annotation_reruns_the_agreement_and_the_report_alone(done: Path, tmp_path: Path) -> None:
+def test_a_new_annotation_reruns_the_agreement_and_the_report_of_it(done: Path, tmp_path: Path) -> None:
     folder = copy(done, tmp_path)
     table = folder / "data/annotations.tsv"
     header, *rows = table.read_text().splitlines(keepends=True)
@@ -192,7 +192,7 @@ def test_a_new_annotation_reruns_the_agreement_and_the_report_alone(done: Path, 
     assert json.loads((folder / "results/agreement.json").read_text())["annotations"] == 71
     assert run_workflow(folder, "all", "-n").jobs == Counter()
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"annotations": None}))
-    assert run_workflow(folder, "all", "-n").jobs == Counter(report=1)
+    assert run_workflow(folder, "all", "-n").jobs == Counter(report=1)  # which loses a section
     refused = run_workflow(folder, "results/agreement.json", "-n")
     assert refused.returncode != 0
     assert "`annotations: null`: name a table of annotations to have their agreement" in refused.output
