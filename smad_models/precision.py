@@ -20,7 +20,7 @@ def computing(device: torch.device, *, precision: Precision, is_deterministic: b
 
     - ``fp32``: full float32 throughout; a GPU's own default rounds what convolutions multiply to 10 bits.
     - ``tf32``: that rounding, for matrix products too. On a CPU it is fp32.
-    - ``bf16``: `autocast`, and ``tf32`` for what stays float32. A CPU may do it too, to try it: it gains nothing there.
+    - ``bf16``: `autocast`, and ``tf32`` for what stays float32.
 
     Where a training need not repeat itself bit for bit, a GPU may take its fastest algorithms.
     """

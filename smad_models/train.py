@@ -168,11 +168,13 @@ def train_fold(
         tensorboard = tensorboard / f"{task}_fold{fold}"
         open_tensorboard(tensorboard, first=1).close()  # if it cannot be, then now
     facts = {"record": record, "device": place.type, "participants": meta.participants}
+    # A processor gains nothing by less, and its bfloat16 gradients of the last convolutions can be no numbers at all.
+    feasible = options if place.type == "cuda" else replace(options, precision="fp32")
     with room_for(title, options):
         progress, state = _fit(
             model,
             chosen,
-            options,
+            feasible,
             clips,
             held,
             validation,
@@ -235,9 +237,13 @@ def _start(
         load_backbone(model.face_backbone, backbone)
     else:
         _say(f"{title}: WARNING: no backbone weights are given: the face backbone starts from noise")
-    if options.precision == "tf32" and device.type != "cuda":
-        _say(f"{title}: tf32 is a matter of GPUs: here it is fp32")
+    if options.precision != "fp32" and device.type != "cuda":
+        _say(f"{title}: {options.precision} is a matter of GPUs: here it is fp32")
     return model.to(device), features
+
+
+def _is_finite(model: Maqt) -> bool:
+    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
 
 
 def _fit(
@@ -284,6 +290,8 @@ def _fit(
             entry: dict[str, Any] = {"epoch": epoch, "loss": losses, "learning_rate": rate}
             if not math.isfinite(losses["total"]):
                 raise ValueError(f"{title}: epoch {epoch}: the loss is {losses['total']}: training has diverged")
+            if not _is_finite(model):
+                raise ValueError(f"{title}: epoch {epoch}: weights are no numbers any more: training has diverged")
             if held is not None and validation is not None:
                 score = score_epoch(task, validation, predict_clips(model, task, held, options.precision))
                 entry["validation"] = {measure_name(task): score}

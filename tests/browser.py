@@ -48,6 +48,6 @@ def visit(
     seen.page.on("request", lambda request: seen.requests.append(request.url))
     seen.page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
     seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    seen.page.goto(path.as_uri())
+    seen.page.goto(path.resolve().as_uri())
     yield seen
     context.close()

@@ -143,6 +143,7 @@ def test_how_products_are_made_is_put_back_afterwards() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # torch's own, in its compiler
 def test_a_compiled_engine_says_the_same() -> None:
     model = make_model()
     want, got = run(Engine(model, CPU)).value, run(Engine(model, CPU, compiled=True)).value

@@ -90,17 +90,25 @@ def test_the_settings_of_a_precision_are_put_back(precision: Any) -> None:
     assert not torch.backends.cudnn.benchmark
 
 
-@pytest.mark.slow
-def test_a_training_in_bfloat16_and_parts_ends_with_weights(
+def test_what_only_gpus_can_do_is_fp32_here_and_said(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, options in {
-        "bf16": TrainOptions(epochs=1, precision="bf16", accumulate=3),
-        "tf32": TrainOptions(epochs=1, precision="tf32", deterministic=False),
-    }.items():
-        assert train_fold(**study.arguments(tmp_path / name, options=options)) == "trained"
-        assert all(torch.isfinite(x).all() for x in read_tensors(tmp_path / name).values() if x.is_floating_point())
-    assert "tf32 is a matter of GPUs: here it is fp32" in capsys.readouterr().err
+    states = {}
+    for precision in ("fp32", "tf32", "bf16"):
+        options = TrainOptions(epochs=1, precision=precision)
+        assert train_fold(**study.arguments(tmp_path / precision, options=options)) == "trained"
+        states[precision] = read_tensors(tmp_path / precision)
+        is_said = f"{precision} is a matter of GPUs: here it is fp32" in capsys.readouterr().err
+        assert is_said is (precision != "fp32")
+    for state in states.values():
+        assert all(torch.equal(x, states["fp32"][name]) for name, x in state.items())
+
+
+def test_weights_that_are_no_numbers_leave_no_checkpoint(study: Study, tmp_path: Path) -> None:
+    options = TrainOptions(epochs=1, learning_rate=float("inf"))
+    with pytest.raises(ValueError, match="epoch 1: weights are no numbers any more: training has diverged"):
+        train_fold(**study.arguments(tmp_path / "fold1", options=options))
+    assert not (tmp_path / "fold1").exists()
 
 
 @pytest.mark.parametrize(
