@@ -74,6 +74,7 @@ def test_clips_with_a_stimulus_have_gaze_content_and_a_second_run_finds_nothing_
     assert run_features(done, "verify", "--configfile", "config.yaml").stdout.strip() == "every checksum is right"
 
 
+@pytest.mark.slow
 def test_another_stimulus_or_another_offset_reruns_gaze_content_alone(folder: Path) -> None:
     shutil.copy(folder / "data/film/0.png", folder / "data/film/3.png")
     assert run_workflow(folder, "features", "-n").jobs == Counter(extract_gaze_content=1) + AFTER

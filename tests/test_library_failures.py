@@ -202,6 +202,7 @@ def test_the_share_that_may_fail_makes_no_unit_stale() -> None:
 # ---- the whole run
 
 
+@pytest.mark.slow
 def test_a_broken_library_stops_the_run_before_all_were_tried_and_the_mended_one_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,9 +76,9 @@ IN_THE_LOSS = {
 IN_THE_BACKBONE = {
     "BatchNorm's eps": ("self.bn1 = nn.BatchNorm2d(64)", "self.bn1 = nn.BatchNorm2d(64, eps=1e-3)"),
     "means for maxima": ("nn.MaxPool2d(3", "nn.AvgPool2d(3"),
-    "no ReLU after the stem": ("torch.relu(self.bn1(self.conv1(x)))  # (N, 64, 56, 56)", "self.bn1(self.conv1(x))"),
-    "shortcut after the ReLU": ("torch.relu(branch + self.downsample(x))", "torch.relu(branch) + self.downsample(x)"),
-    "no shortcut": ("torch.relu(branch + self.downsample(x))", "torch.relu(branch)"),
+    "no ReLU after the stem": ("torch.relu_(self.bn1(self.conv1(x)))  # (N, 64, 56, 56)", "self.bn1(self.conv1(x))"),
+    "shortcut after the ReLU": ("torch.relu_(branch + self.downsample(x))", "torch.relu_(branch) + self.downsample(x)"),
+    "no shortcut": ("torch.relu_(branch + self.downsample(x))", "torch.relu_(branch)"),
     "maximum over the picture": ("x.mean(dim=(2, 3))", "x.amax(dim=(2, 3))"),
 }
 IN_ITS_FRAMES = {

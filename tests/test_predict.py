@@ -247,6 +247,7 @@ def test_what_fails_on_one_device_ends_the_others_and_leaves_no_table(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_only_what_changes_a_table_makes_it_anew(world: SimpleNamespace, tmp_path: Path) -> None:
     plain = Product("valence", tmp_path / "valence.parquet")
     assert predict(world, plain) == {"valence": "predicted"}
@@ -265,6 +266,7 @@ def test_only_what_changes_a_table_makes_it_anew(world: SimpleNamespace, tmp_pat
     assert predict(world, plain, precision="bf16") == {"valence": "predicted"}
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_folder_for_several_tasks_and_a_file_for_one(
     world: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

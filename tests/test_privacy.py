@@ -29,6 +29,7 @@ def usual_umask() -> object:
     os.umask(before)
 
 
+@pytest.mark.slow
 def test_files_are_private_and_another_mode_is_given_to_what_is_there_and_reruns_nothing(
     tmp_path: Path, usual_umask: object
 ) -> None:

@@ -179,6 +179,7 @@ def test_new_valence_labels_touch_neither_features_nor_the_emotion_task(done: Pa
     )
 
 
+@pytest.mark.slow
 def test_a_new_annotation_reruns_the_agreement_and_the_report_of_it(done: Path, tmp_path: Path) -> None:
     folder = copy(done, tmp_path)
     table = folder / "data/annotations.tsv"
@@ -205,6 +206,7 @@ def test_an_eye_setting_touches_no_video(done: Path, tmp_path: Path) -> None:
     assert jobs == Counter(resample_eyes=4, extract_gaze_content=4, list_clips=1, quality=1, pack=1)
 
 
+@pytest.mark.slow
 def test_a_unit_restored_from_a_backup_is_made_again(done: Path, tmp_path: Path) -> None:
     folder = copy(done, tmp_path)
     unit = folder / "results/eyes/P01.zarr.zip"
@@ -246,6 +248,7 @@ def test_an_error_in_planning_is_never_taken_for_nothing_to_do(done: Path, tmp_p
     assert "needs a column `fold`" in run.output
 
 
+@pytest.mark.slow
 def test_who_comes_back_from_quarantine_keeps_the_fold(done: Path, tmp_path: Path) -> None:
     folder = copy(done, tmp_path)
     before = (folder / "results/folds.tsv").read_text()
@@ -261,6 +264,7 @@ def test_who_comes_back_from_quarantine_keeps_the_fold(done: Path, tmp_path: Pat
     assert (folder / "results/folds.tsv").read_text() == before
 
 
+@pytest.mark.slow
 def test_given_checkpoints_are_never_trained_over_and_count_by_content(done: Path, tmp_path: Path) -> None:
     folder = copy(done, tmp_path)
     shutil.copytree(folder / "results/checkpoints", folder / "given")
