@@ -21,7 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (ValueError, FileNotFoundError, MemoryError) as error:
-        print(f"smad-models {options.command}: {error}", file=sys.stderr)
+        why = str(error)
+        if isinstance(error, OSError) and error.filename is not None:  # the system's own, with its number
+            why = f"{error.filename}: {error.strerror}"
+        print(f"smad-models {options.command}: {why}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # what was under way has said how to go on
         return 130
