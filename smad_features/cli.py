@@ -83,9 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     command("check", look_commands.run_check, "check the configuration and all tables, and say what they hold")
     for stage in STAGES.values():
         text = f"make one participant's {stage.name.replace('_', ' ')} unit"
-        sub = command(stage.name.replace("_", "-"), stage_commands.make_unit, text)
+        sub = command(stage.name.replace("_", "-"), stage_commands.make_units, text)
         sub.set_defaults(stage=stage.name)
-        sub.add_argument("participant")
+        whose = sub.add_mutually_exclusive_group(required=True)
+        whose.add_argument("participant", nargs="?")
+        whose.add_argument("--list", type=Path, help="of participants and the keys of their units: a job of several")
         sub.add_argument("--key", type=Path, help="key file that the unit must agree with")
         sub.add_argument("--output", type=Path, help="default: results/STAGE/PARTICIPANT.zarr.zip")
         sub.add_argument("--threads", type=int, default=1)

@@ -72,6 +72,28 @@ def complete_config(values: Any, *, source: str = "configuration") -> dict[str, 
     return _with_defaults(values, schema, source=source)
 
 
+def read_said(said: dict[str, Any], schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What was said on the command line, nested as in a configuration, with numbers and the like read as such.
+
+    Snakemake reads what stands inside ``--config run='{participants_per_job: 8}'`` as text, whatever it is.
+    """
+    properties = (load_schema("config") if schema is None else schema).get("properties", {})
+    read = {}
+    for key, value in said.items():
+        rule = properties.get(key, {})
+        types = rule.get("type", "string")
+        if isinstance(value, dict):
+            read[key] = read_said(value, rule)
+        elif isinstance(value, str) and "string" not in ([types] if isinstance(types, str) else types):
+            try:
+                read[key] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                read[key] = value  # refused in a moment, by its name
+        else:
+            read[key] = value
+    return read
+
+
 def _spelling(value: Any) -> str:
     """A word of help where a number came out as text: YAML 1.1 takes 1e-4 for one."""
     try:

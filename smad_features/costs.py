@@ -45,6 +45,7 @@ _RATES = {
     "predict": _Rates(memory=4500, memory_share=1, seconds=3, seconds_share=0, disk=0.1),
     "score": _Rates(memory=2500, memory_share=0.1, seconds=0.2, seconds_share=0, disk=0.01),
     "agreement": _Rates(memory=2500, memory_share=0, seconds=0.2, seconds_share=0, disk=0.001),
+    "tabulate_scores": _Rates(memory=1000, memory_share=0, seconds=0, seconds_share=0, disk=0.001),
     "report": _Rates(memory=2500, memory_share=0.5, seconds=0.2, seconds_share=0, disk=0.1),
 }
 _TRAINING = 0.5  # seconds for a clip and epoch on 8 threads; a GPU takes a fiftieth

@@ -56,6 +56,11 @@ class Fingerprints:
                 return ABSENT
             raise
 
+    def size_of(self, path: Path) -> int:
+        """Bytes of a file whose content is known; 0 of any other, and of a folder. No file is looked at for it."""
+        stat, _ = self._known.get(str(path), ("0", ""))
+        return int(stat.partition(" ")[0])
+
     def _of_file(self, path: Path) -> str:
         looked = time.time()
         found = path.stat()

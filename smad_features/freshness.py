@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from smad_features.atomic import written_whole
-from smad_features.fingerprints import Fingerprints, code_digest, digest_of, library_version
+from smad_features.fingerprints import Fingerprints, canonical, code_digest, digest_of, library_version
 from smad_features.manifest import Clip
 from smad_features.model_files import MODELS, models_used
 from smad_features.sealed import read_entry
 
 UNIT_FORMAT = "smad-unit"
+_OWN = ("stage", "participant", "clips")  # what of a record is not common to all units of a stage
 UNKNOWN = "not made yet"  # what a clip reads of another unit, while that one is stale
 UNIT_VERSION = 2  # of the file itself; 1 had no seal
 # Any of them may be the one that knows a file.
@@ -318,12 +319,32 @@ def explain(old: dict[str, Any] | None, new: dict[str, Any], *, names: dict[str,
             causes += [f"{part} of clip {clip}: {before.get(part)} -> {after[part]}" for part in edges]
     if UNKNOWN in _inputs(new).values():
         causes.append("the units that it reads are not fresh")
-    causes += [f"setting `{key}`: {a} -> {b}" for key, a, b in differences(old["settings"], new["settings"])]
+    causes += explain_common(old, new)
+    return causes or ([] if digest_of(old) == digest_of(new) else ["its record is spelt otherwise"])
+
+
+def explain_common(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """How settings, code, libraries and models of two records differ: one sentence a difference."""
+    causes = [f"setting `{key}`: {a} -> {b}" for key, a, b in differences(old["settings"], new["settings"])]
     causes += [f"code of `{module}` changed" for module, _, _ in differences(old["code"], new["code"], dots=False)]
     causes += [f"library {name}: {a} -> {b}" for name, a, b in differences(old["libraries"], new["libraries"])]
     changed = differences(old.get("models", {}), new.get("models", {}))
-    causes += [f"the {model} model changed" for model, _, _ in changed]
-    return causes or ([] if digest_of(old) == digest_of(new) else ["its record is spelt otherwise"])
+    return causes + [f"the {model} model changed" for model, _, _ in changed]
+
+
+def write_common(units: Iterable[PlannedUnit]) -> None:
+    """Write down what all units of a stage depend on, for the jobs: a node may hold other libraries than this one."""
+    written: set[str] = set()
+    for unit in units:
+        if unit.stage not in written:
+            written.add(unit.stage)
+            common = {part: value for part, value in unit.wanted.items() if part not in _OWN}
+            write_key(common_path(unit.stage), canonical(common))
+
+
+def common_path(stage: str) -> Path:
+    """Where that lies for a stage."""
+    return key_path(stage).with_suffix(".json")
 
 
 def _inputs(record: dict[str, Any]) -> dict[str, Any]:

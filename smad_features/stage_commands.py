@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
+import socket
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from smad_features import schema
 from smad_features.atomic import check_writable
@@ -17,23 +21,81 @@ from smad_features.failures import (
     read_failures,
     too_many,
 )
-from smad_features.freshness import STAGES, read_key, unit_files, unit_path
-from smad_features.manifest import TableError
+from smad_features.freshness import (
+    STAGES,
+    Stage,
+    common_path,
+    common_record,
+    explain_common,
+    read_key,
+    read_unit_attributes,
+    unit_files,
+    unit_path,
+)
+from smad_features.manifest import Clip, TableError
 from smad_features.privacy import TERMS
+from smad_features.shared_jobs import read_list
 from smad_features.study import RESULTS, read_manifest, read_study
 from smad_features.turns import hold_lock
 
 
-def make_unit(options: argparse.Namespace) -> int:
-    """Make one participant's unit of a stage."""
-    config, clips = read_study(options.configfile)
-    own = [clip for clip in clips if clip.participant == options.participant]
-    if not own:
-        raise TableError(f"{config['clips']}: no participant {options.participant!r}")
+def make_units(options: argparse.Namespace) -> int:
+    """Make a stage's unit of one participant, or of all whom a job's list names: one that fails holds up none."""
+    study = read_study(options.configfile)
     stage = STAGES[options.stage]
+    in_a_run = options.key is not None or options.list is not None  # by hand, no other job's failure matters
+    if in_a_run and (causes := _other_than_planned(stage, study[0])):
+        node = socket.gethostname()
+        print(
+            f"smad-features {options.command}: not begun, as {node} is not as this run was planned:"
+            f" {'; '.join(causes)}. Give {node} the same environment, or begin the run there",
+            file=sys.stderr,
+        )
+        return 1
+    if options.list is None:
+        key = None if options.key is None else read_key(options.key)
+        output = options.output or unit_path(stage.name, options.participant)
+        return _make_unit(options, stage, study, options.participant, output=output, key=key)
+    failed = 0
+    for participant, digest in read_list(options.list).items():
+        output = unit_path(stage.name, participant)
+        # Made meanwhile: by this job's first attempt, or by one that was believed dead.
+        if not stage.inputs and (read_unit_attributes(output) or {}).get("digest") == digest:
+            print(f"{stage.name}: participant {participant}: made already", file=sys.stderr)
+            continue
+        try:
+            failed += _make_unit(options, stage, study, participant, output=output, key=digest)
+        except Exception:  # said and counted; what hits one participant need not hit the next
+            traceback.print_exc()
+            failed += 1
+    return 1 if failed else 0
+
+
+def _other_than_planned(stage: Stage, config: dict[str, Any]) -> list[str]:
+    """How settings, code, libraries and models here differ from those that the run was planned with."""
+    try:
+        planned = json.loads(common_path(stage.name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    return explain_common(planned, common_record(stage, config))
+
+
+def _make_unit(
+    options: argparse.Namespace,
+    stage: Stage,
+    study: tuple[dict[str, Any], list[Clip]],
+    participant: str,
+    *,
+    output: Path,
+    key: str | None,
+) -> int:
+    config, clips = study
+    own = [clip for clip in clips if clip.participant == participant]
+    if not own:
+        raise TableError(f"{config['clips']}: no participant {participant!r}")
     if not stage.has_unit(own):
-        raise TableError(f"{config['clips']}: no clip of participant {options.participant} names a {stage.file_column}")
-    in_a_run = options.key is not None  # by hand, no other job's failure matters
+        raise TableError(f"{config['clips']}: no clip of participant {participant} names a {stage.file_column}")
+    in_a_run = key is not None
     if in_a_run and (stop := too_many(read_failures(), clips=len(clips), max_failed=config["run"]["max_failed"])):
         print(f"smad-features {options.command}: not begun, as the run stops: {stop}", file=sys.stderr)
         return 1
@@ -42,9 +104,7 @@ def make_unit(options: argparse.Namespace) -> int:
     from smad_features.units import StaleKeyError, make_eyes, make_faces, make_gaze_content
 
     make = {"faces": make_faces, "eyes": make_eyes, "gaze_content": make_gaze_content}[stage.name]
-    output = options.output or unit_path(stage.name, options.participant)
     check_writable(output.parent)  # before minutes of work, not after
-    key = read_key(options.key) if in_a_run else None
     try:
         if "opencv" in stage.libraries:
             import cv2
@@ -56,17 +116,17 @@ def make_unit(options: argparse.Namespace) -> int:
         return 1
     except LibraryFailure as error:
         if in_a_run:
-            note_failures(options.participant, error.failures)
+            note_failures(participant, error.failures)
         print(f"smad-features {options.command}: {error}", file=sys.stderr)
         return 1
     except Exception as error:  # before the first clip or after the last: none of them was made
         if in_a_run:
             failures = [failure_of(error, stage=stage.name, clip=clip.clip) for clip in own]
             with suppress(OSError):  # a full disk takes the note no more than the unit
-                note_failures(options.participant, failures)
+                note_failures(participant, failures)
         raise
     if in_a_run:
-        forget_failures(stage.name, options.participant)
+        forget_failures(stage.name, participant)
     return 0
 
 

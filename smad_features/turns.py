@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -10,9 +11,14 @@ import time
 from pathlib import Path
 from typing import IO
 
+# Of network file systems that are mounted without locks.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
 
 def hold_lock(path: Path) -> IO[str]:
     """Hold the lock of a working directory for as long as the returned file stays open: until the process ends.
+
+    Where the file system knows no locks nothing is held, and that is said.
 
     Raises
     ------
@@ -28,6 +34,14 @@ def hold_lock(path: Path) -> IO[str]:
         holder = file.read().strip() or "an unknown process"
         file.close()
         raise BlockingIOError(f"another run works in {Path.cwd()}: {holder}; wait for it, or stop it") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        print(
+            f"{path}: this file system knows no locks ({error.strerror}), so nothing keeps a second run out of"
+            f" {Path.cwd()}: begin one at a time, or have it mounted with locks (`smad-features doctor` tells)",
+            file=sys.stderr,
+        )
     file.truncate(0)
     file.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
     file.flush()
@@ -48,6 +62,9 @@ def wait_for_jobs(path: Path) -> None:
                 flush=True,
             )
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:  # `hold_lock` has said it
+                raise
 
 
 def date_back(folder: Path) -> None:

@@ -241,6 +241,8 @@ def another(key: str) -> Any:
         return not default
     if isinstance(default, int | float):
         return min(default + 1, rule.get("maximum", default + 1))
+    if "integer" in rule["type"]:
+        return rule["minimum"]
     if "array" in rule["type"]:
         return [0, 0, 960, 540][: rule["maxItems"]]
     if "object" in rule["type"]:

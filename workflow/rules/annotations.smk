@@ -8,6 +8,11 @@ rule agreement:
         report("results/agreement.json", caption="../report/agreement.rst", category="Annotations"),
     log:
         "logs/agreement.log",
+    threads: 1
+    resources:
+        mem_mb=needs("mem_mb", "agreement"),
+        runtime=needs("runtime", "agreement"),
+        disk_mb=needs("disk_mb", "agreement"),
     params:
         annotations=options({"annotations": CONFIG["annotations"], "clips": CONFIG["clips"]}),
         emotions=EMOTIONS,

@@ -5,19 +5,25 @@ import atexit
 import shlex
 import sys
 import tempfile
+import uuid
 from functools import cache
 from pathlib import Path
 
 from smad_features import config as configuration
-from smad_features import atomic, failures, fingerprints, freshness, later_stages, manifest, model_files, privacy, turns
+from smad_features import atomic, cluster, costs, failures, fingerprints, freshness, later_stages, manifest
+from smad_features import model_files, privacy, shared_jobs, turns
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 SMAD = Path(".smad")
+ON_CLUSTER = SMAD / "on_cluster"  # there while a run on a cluster is not known to have ended well
 SETTINGS = SMAD / "config.json"  # the configuration with every default, for the jobs
 
 try:
+    update_config(config, configuration.read_said(workflow.config_settings.config))
     CONFIG = configuration.complete_config(dict(config))
-    CLIPS = manifest.read_clips(Path(CONFIG["clips"]))
+    # A cluster's job reads all this again, and needs to know no clip for it.
+    CLIPS = manifest.read_clips(Path(CONFIG["clips"])) if workflow.is_main_process else []
     manifest.check_clips(CLIPS, CONFIG)
     if CONFIG["eye"]["columns"]:
         from smad_features.recordings import generic_table  # imports pandas, which most runs need not wait for
@@ -38,7 +44,9 @@ try:
     if IS_RUN:
         atomic.check_writable(SMAD)
         LOCK = turns.hold_lock(SMAD / "lock")  # until this process ends
+        cluster.end_leftovers(Path.cwd(), ON_CLUSTER)
         turns.wait_for_jobs(SMAD / "jobs.lock")
+        shared_jobs.clear_jobs()
         for folder in (Path("results"), SMAD):
             atomic.sweep_drafts(folder)
         turns.date_back(Path("results"))
@@ -55,12 +63,24 @@ try:
             for folder in ("results", "logs", SMAD, ".snakemake"):
                 privacy.apply_mode(Path(folder), CONFIG["cache"]["mode"])
         freshness.write_key(SETTINGS, f"{fingerprints.canonical(CONFIG)}\n")
+        freshness.write_common(UNITS.values())
         atexit.register(FINGERPRINTS.save)  # at the end: given checkpoints are looked at later than the clips
-except (BlockingIOError, atomic.StorageError, model_files.ModelFileError) as error:
+except (BlockingIOError, atomic.StorageError, cluster.ClusterError, model_files.ModelFileError) as error:
     raise WorkflowError(str(error)) from None
 
 # Each job holds this lock as one of many. What a run that was killed left at work would else write into the next one.
-shell.prefix(f"exec 9>> {SMAD}/jobs.lock; if command -v flock > /dev/null; then flock -s 9; fi; ")
+# Where the file system knows no locks, the job goes on without.
+shell.prefix(f"exec 9>> {SMAD}/jobs.lock; if command -v flock > /dev/null; then flock -s 9 2> /dev/null || :; fi; ")
+
+# On a cluster: jobs of several participants, all of them of units that are not fresh.
+PER_JOB = CONFIG["run"]["participants_per_job"]
+SHARED = {}
+if PER_JOB is not None:
+    RUN = uuid.uuid4().hex[:8]
+    for job in shared_jobs.deal_out(UNITS.values(), run=RUN, per_job=PER_JOB):
+        SHARED[job.stage, job.name] = job
+        if IS_RUN:
+            shared_jobs.write_list(job)
 
 LATER = later_stages.Later(CLIPS, CONFIG, FINGERPRINTS)
 FOLDS, TRAINS = LATER.folds, LATER.trains
@@ -71,6 +91,8 @@ wildcard_constraints:
     participant=r"[A-Za-z0-9._-]+",
     task="|".join(CONFIG["tasks"]),
     fold=r"\d+",
+    stage="|".join(freshness.STAGES),
+    job=r"[0-9a-f]+-\d+",
 
 
 @cache
@@ -98,8 +120,30 @@ def key(name, digest, made=None):
 
 
 def all_units(wildcards):
-    """Every unit. A target names them all, so that one that is lost is made again."""
-    return [str(path) for files in freshness.unit_files(CLIPS).values() for path in files.values()]
+    """Every unit, or the mark of the job that makes it. A target names them all, so that one that is lost is made again.
+
+    A job on a cluster is told of none: it looks for itself, and no node's late view of the file system stops it.
+    """
+    if PER_JOB is None or not workflow.is_main_process:
+        return [str(path) for files in freshness.unit_files(CLIPS).values() for path in files.values()]
+    return [str(unit.path) for unit in UNITS.values() if unit.is_fresh] + [str(job.mark) for job in SHARED.values()]
+
+
+def shared_list(wildcards):
+    """The list of a shared job's participants; under -n it is written aside."""
+    if IS_RUN or not workflow.is_main_process:
+        return str(shared_jobs.list_path(wildcards.stage, wildcards.job))
+    job = SHARED[wildcards.stage, wildcards.job]
+    return str(shared_jobs.write_list(job, folder=Path(dry_keys().name) / "jobs"))
+
+
+def shared_before(wildcards):
+    """The marks of the shared jobs that make what a shared job reads."""
+    own = SHARED.get((wildcards.stage, wildcards.job))
+    if own is None:
+        return []
+    read = {source.stage for source in freshness.STAGES[wildcards.stage].inputs}
+    return [str(job.mark) for job in SHARED.values() if job.stage in read and job.digests.keys() & own.digests.keys()]
 
 
 def unit_key(stage):
@@ -162,3 +206,13 @@ def whole_benchmark(wildcards):
     files += [f"{CHECKPOINTS}/{task}/fold{fold}.safetensors" for task in CONFIG["tasks"] for fold in FOLDS]
     files += [] if CONFIG["annotations"] is None else ["results/agreement.json"]
     return files + ([] if CONFIG["labels"] is None else ["results/scores.tsv", "results/report.html"])
+
+
+onstart:
+    # What it leaves in the queue is cancelled by the next run, unless all went well.
+    if workflow.non_local_exec:
+        ON_CLUSTER.touch()
+
+
+onsuccess:
+    ON_CLUSTER.unlink(missing_ok=True)

@@ -10,7 +10,9 @@ rule extract_faces:
         "logs/extract_faces/{participant}.log",
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=unit_needs("mem_mb", "faces"),
+        runtime=unit_needs("runtime", "faces"),
+        disk_mb=unit_needs("disk_mb", "faces"),
     params:
         settings=SETTINGS,
     shell:
@@ -27,7 +29,9 @@ rule resample_eyes:
         "logs/resample_eyes/{participant}.log",
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=unit_needs("mem_mb", "eyes"),
+        runtime=unit_needs("runtime", "eyes"),
+        disk_mb=unit_needs("disk_mb", "eyes"),
     params:
         settings=SETTINGS,
     shell:
@@ -48,12 +52,36 @@ rule extract_gaze_content:
         "logs/extract_gaze_content/{participant}.log",
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=unit_needs("mem_mb", "gaze_content"),
+        runtime=unit_needs("runtime", "gaze_content"),
+        disk_mb=unit_needs("disk_mb", "gaze_content"),
     params:
         settings=SETTINGS,
     shell:
         "smad-features gaze-content --configfile {params.settings} --key {input.key} --threads {threads}"
         " --output {output} -- {wildcards.participant} > {log} 2>&1"
+
+
+# Several participants a job, as a cluster wants it (`run.participants_per_job`). Their units are no output of it.
+rule make_units:
+    input:
+        shared_before,
+        participants=shared_list,
+    output:
+        touch(".smad/jobs/{stage}/{job}.done"),
+    log:
+        "logs/make_units/{stage}/{job}.log",
+    threads: 1
+    resources:
+        mem_mb=unit_needs("mem_mb"),
+        runtime=unit_needs("runtime"),
+        disk_mb=unit_needs("disk_mb"),
+    params:
+        command=lambda wildcards: wildcards.stage.replace("_", "-"),
+        settings=SETTINGS,
+    shell:
+        "smad-features {params.command} --configfile {params.settings} --list {input.participants} --threads {threads}"
+        " > {log} 2>&1"
 
 
 rule list_clips:
@@ -64,6 +92,11 @@ rule list_clips:
         "results/clips.tsv",
     log:
         "logs/list_clips.log",
+    threads: 1
+    resources:
+        mem_mb=needs("mem_mb", "list_clips"),
+        runtime=needs("runtime", "list_clips"),
+        disk_mb=needs("disk_mb", "list_clips"),
     params:
         settings=SETTINGS,
     shell:
@@ -81,6 +114,11 @@ rule quality:
         channels="results/quality_channels.tsv",
     log:
         "logs/quality.log",
+    threads: 1
+    resources:
+        mem_mb=needs("mem_mb", "quality"),
+        runtime=needs("runtime", "quality"),
+        disk_mb=needs("disk_mb", "quality"),
     params:
         settings=SETTINGS,
     shell:
@@ -98,7 +136,9 @@ rule pack:
         "logs/pack.log",
     threads: 4
     resources:
-        mem_mb=2000,
+        mem_mb=needs("mem_mb", "pack"),
+        runtime=needs("runtime", "pack"),
+        disk_mb=needs("disk_mb", "pack"),
     params:
         settings=SETTINGS,
     shell:

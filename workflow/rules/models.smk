@@ -21,6 +21,11 @@ rule make_folds:
         update("results/folds.tsv"),
     log:
         "logs/make_folds.log",
+    threads: 1
+    resources:
+        mem_mb=needs("mem_mb", "make_folds"),
+        runtime=needs("runtime", "make_folds"),
+        disk_mb=needs("disk_mb", "make_folds"),
     params:
         labels=LABELS_OPTION,
         options=options({k: v for k, v in CONFIG["folds"].items() if k != "disjoint"} | {"stimuli": STIMULI}),
@@ -43,7 +48,10 @@ if TRAINS:
             "logs/embed_faces/fold{fold}.log",
         threads: 1
         resources:
-            mem_mb=3000,
+            mem_mb=needs("mem_mb", "embed_faces"),
+            runtime=needs("runtime", "embed_faces"),
+            disk_mb=needs("disk_mb", "embed_faces"),
+            gpu=gpus,
         params:
             options=options({"seed": CONFIG["train"]["seed"], "backbone": BACKBONE}),
         shell:
@@ -64,7 +72,10 @@ if TRAINS:
             "logs/train_model/{task}/fold{fold}.log",
         threads: 1 if IS_FROZEN else 8
         resources:
-            mem_mb=4000,
+            mem_mb=training_needs("mem_mb"),
+            runtime=training_needs("runtime"),
+            disk_mb=training_needs("disk_mb"),
+            gpu=gpus,
         params:
             labels=LABELS_OPTION,
             emotions=EMOTIONS,
@@ -90,7 +101,10 @@ rule predict:
         "logs/predict/{task}.log",
     threads: 1 if TRAINS and IS_FROZEN else 8
     resources:
-        mem_mb=4000,
+        mem_mb=needs("mem_mb", "predict"),
+        runtime=needs("runtime", "predict"),
+        disk_mb=needs("disk_mb", "predict"),
+        gpu=gpus,
     params:
         emotions=EMOTIONS,
         options=options({"checkpoints": CHECKPOINTS, "face_features": FACE_FEATURES if TRAINS and IS_FROZEN else None}),

@@ -24,7 +24,9 @@ rule score:
         "logs/score/{task}.log",
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=needs("mem_mb", "score"),
+        runtime=needs("runtime", "score"),
+        disk_mb=needs("disk_mb", "score"),
     params:
         labels=LABELS_OPTION,
         emotions=EMOTIONS,
@@ -44,6 +46,11 @@ rule tabulate_scores:
         report("results/scores.tsv", caption="../report/scores.rst", category="Scores"),
     log:
         "logs/tabulate_scores.log",
+    threads: 1
+    resources:
+        mem_mb=needs("mem_mb", "tabulate_scores"),
+        runtime=needs("runtime", "tabulate_scores"),
+        disk_mb=needs("disk_mb", "tabulate_scores"),
     params:
         scores=SCORES,
     shell:
@@ -67,6 +74,11 @@ rule report:
         quality=report("results/quality.svg", caption="../report/quality.rst", category="Quality"),
     log:
         "logs/report.log",
+    threads: 1
+    resources:
+        mem_mb=needs("mem_mb", "report"),
+        runtime=needs("runtime", "report"),
+        disk_mb=needs("disk_mb", "report"),
     params:
         settings=SETTINGS,
         labels=LABELS_OPTION,
