@@ -19,6 +19,7 @@ from smad_features.manifest import TableError
 from smad_features.model_files import ModelFileError
 from smad_features.privacy import umask_kept
 from smad_features.release_layout import LABEL_COLUMNS, PARTICIPANT, PATHS
+from smad_features.shared_jobs import GoneError
 from smad_features.study import RESULTS
 
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with umask_kept():
             return options.run(options) or 0
-    except (ConfigError, TableError, ModelFileError, StorageError) as error:
+    except (ConfigError, TableError, GoneError, ModelFileError, StorageError) as error:
         print(f"smad-features {options.command}: {error}", file=sys.stderr)
         return 1
 

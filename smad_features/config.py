@@ -78,7 +78,7 @@ def read_said(said: dict[str, Any], schema: dict[str, Any] | None = None) -> dic
     Snakemake reads what stands inside ``--config run='{participants_per_job: 8}'`` as text, whatever it is.
     """
     properties = (load_schema("config") if schema is None else schema).get("properties", {})
-    read = {}
+    read: dict[str, Any] = {}
     for key, value in said.items():
         rule = properties.get(key, {})
         types = rule.get("type", "string")

@@ -19,6 +19,10 @@ from smad_features.freshness import PlannedUnit
 FOLDER = Path(".smad/jobs")
 
 
+class GoneError(ValueError):
+    """The list of a job is gone: its run is over."""
+
+
 @dataclass(frozen=True)
 class SharedJob:
     """One job of a stage: its name, which no other run has used, and its participants with their units' digests."""
@@ -76,8 +80,21 @@ def write_list(job: SharedJob, *, folder: Path = FOLDER) -> Path:
 
 
 def read_list(path: Path) -> dict[str, str]:
-    """Participant -> digest of a job's list."""
-    rows = (line.partition("\t") for line in path.read_text(encoding="utf-8").splitlines())
+    """Participant -> digest of a job's list.
+
+    Raises
+    ------
+    GoneError
+        There is no such list any more.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise GoneError(
+            f"{path}: no such list: this job belongs to a run that is over; nothing is done (a run that is at work now"
+            " makes what is to be made)"
+        ) from None
+    rows = (line.partition("\t") for line in text.splitlines())
     return {participant: digest for participant, _, digest in rows}
 
 

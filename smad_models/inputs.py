@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from smad_models.cards import take_card
+
 Convention = Literal["standard", "published"]
 
 ARRAYS = ("face", "face_found", "eye", "gaze")  # the cached arrays that a model is fed from
@@ -100,7 +102,7 @@ class Inputs(nn.Module):
 
 
 def find_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is a GPU where there is one.
+    """The device called ``name``; ``auto`` is a GPU where there is one, and of several one that is free.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def find_device(name: str) -> torch.device:
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if gpus else "cpu"
+        name = f"cuda:{take_card(gpus)}" if gpus else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:

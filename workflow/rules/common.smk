@@ -39,7 +39,7 @@ QUESTIONS = {"--lint", "--list-rules", "--list-target-rules", "--summary", "--de
 IS_RUN = workflow.is_main_process and not workflow.output_settings.dryrun and not QUESTIONS & set(sys.argv)
 
 # Here and not in an input function: Snakemake takes an error there for "use the file that exists".
-FINGERPRINTS = fingerprints.Fingerprints(SMAD / "fingerprints.sqlite")
+FINGERPRINTS = fingerprints.Fingerprints(SMAD / "fingerprints.sqlite" if workflow.is_main_process else None)
 try:
     if IS_RUN:
         atomic.check_writable(SMAD)
