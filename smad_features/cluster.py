@@ -99,6 +99,16 @@ def end_leftovers(folder: Path, note: Path) -> None:
     note.unlink()
 
 
+def gpus_to_ask(*, on_cluster: bool) -> int:
+    """How many GPUs a job with a network asks for: 1 where there are any, on the cluster or else on this machine.
+
+    SMAD_GPUS says it instead; a job inherits it from the run that has begun it.
+    """
+    if "SMAD_GPUS" not in os.environ:
+        os.environ["SMAD_GPUS"] = str(int(has_gpus() if on_cluster else count_gpus_here() > 0))
+    return int(os.environ["SMAD_GPUS"])
+
+
 def has_gpus() -> bool:
     """Whether any node of the cluster has GPUs (generic resources called gpu)."""
     if shutil.which("sinfo") is None:

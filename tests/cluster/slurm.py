@@ -71,6 +71,16 @@ class Slurm:
         self.daemons[node].kill()
         self.daemons[node].wait()
 
+    def signal_job(self, number: str, which: signal.Signals) -> None:
+        """Send a signal to all that a job has started, as if SLURM knew nothing of it."""
+        mark = f"SLURM_JOB_ID={number}".encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), which)
+            except (FileNotFoundError, ProcessLookupError, PermissionError):  # ended meanwhile, or another's
+                continue
+
     def wait_for(self, what: str, is_so: Callable[[], bool], *, seconds: float = 60) -> None:
         """Wait until something is so; TimeoutError, with the daemons' last words, if it never is."""
         last = time.monotonic() + seconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,12 +87,13 @@ def finish(run: subprocess.Popen[bytes], folder: Path) -> Run:
 
 
 def wait_for_work(slurm: Slurm, run: subprocess.Popen[bytes], folder: Path) -> list[str]:
-    """The job that makes the faces, once it has made some of its units and not all."""
+    """The job that makes the faces, once it has made some of its units and not all: there it is held."""
     last = time.monotonic() + LIMIT
     while time.monotonic() < last and run.poll() is None:
         made = len(list((folder / "results/faces").glob("*.zarr.zip")))
         working = [job for job in slurm.jobs() if job[2] == "RUNNING" and "faces" in job[4]]
         if working and 0 < made < PARTICIPANTS:
+            slurm.signal_job(working[0][0], signal.SIGSTOP)
             return working[0]
         time.sleep(0.1)
     raise AssertionError((folder / "run.log").read_text())
@@ -112,9 +114,8 @@ def test_the_profile_makes_the_cache_of_a_local_run(slurm: Slurm, study: Path, r
     run = finish(begin(slurm, study, per_job=2), study)
     assert_ended_well(run, study, reference)
     assert run.jobs == {"make_units": 6, "list_clips": 1, "quality": 1, "pack": 1}
-    assert (
-        len(re.findall("has been submitted with SLURM jobid", run.output)) == 7
-    )  # light work takes no turn in a queue
+    # Light work takes no turn in a queue.
+    assert len(re.findall("has been submitted with SLURM jobid", run.output)) == 7
     again = run_workflow(study, "features", "-n")  # the next run is a local one
     assert "Nothing to be done" in again.output
 
@@ -135,16 +136,20 @@ def test_jobs_of_a_node_that_dies_are_made_elsewhere_and_its_return_damages_noth
     slurm: Slurm, study: Path, reference: Path
 ) -> None:
     begun = begin(slurm, study, per_job=PARTICIPANTS)
-    node = wait_for_work(slurm, begun, study)[3]
+    number, _, _, node, _ = wait_for_work(slurm, begun, study)
     slurm.kill_node(node)
     try:
         run = finish(begun, study)
         assert "Trying to restart job" in run.output
         assert_ended_well(run, study, reference)
+        slurm.signal_job(number, signal.SIGCONT)  # what was believed dead goes on beside what has replaced it
+        time.sleep(2)
     finally:
-        slurm.start_node(node)  # SLURM now ends what was believed dead
+        slurm.start_node(node)  # and SLURM ends it
         slurm.wait_for("both nodes", slurm.has_idle_nodes)
-    assert_ended_well(finish(begin(slurm, study, per_job=PARTICIPANTS), study), study, reference)
+    again = finish(begin(slurm, study, per_job=PARTICIPANTS), study)
+    assert_ended_well(again, study, reference)
+    assert "make_units" not in again.jobs
 
 
 def test_a_run_whose_controller_was_killed_goes_on_and_its_jobs_are_cancelled(

@@ -61,13 +61,5 @@ def training_needs(resource):
 
 
 def gpus(wildcards):
-    """How many GPUs a job with a network asks for: one where there are any, on the cluster or else here.
-
-    SMAD_GPUS, which a job inherits from the run that has begun it, says it instead.
-    """
-    if "SMAD_GPUS" not in os.environ:
-        there = (
-            cluster.has_gpus() if workflow.executor_plugin and workflow.non_local_exec else cluster.count_gpus_here()
-        )
-        os.environ["SMAD_GPUS"] = str(int(bool(there)))
-    return int(os.environ["SMAD_GPUS"])
+    """How many GPUs a job with a network asks for: one where there are any."""
+    return cluster.gpus_to_ask(on_cluster=workflow.executor_plugin is not None and workflow.non_local_exec)
