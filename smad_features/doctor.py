@@ -60,9 +60,8 @@ def examine_machine(configfile: Path, *, folder: Path = Path(), ask_nodes: str |
     yield from examine("model files", lambda: doctor_models.check_models(config["face"]))
     yield from examine("processor", _check_processor)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    yield from examine(
-        "gpu", lambda: doctor_machine.check_gpu(doctor_machine.torch_build(), locked=locked, visible=visible)
-    )
+    build = doctor_machine.torch_build()
+    yield from examine("gpu", partial(doctor_machine.check_gpu, build, locked=locked, visible=visible))
     results = folder / "results"
     yield from examine("disk", lambda: doctor_disk.check_room(results, need, made=doctor_disk.bytes_made(results)))
     yield from examine("temporary files", lambda: doctor_disk.check_temporary(Path(tempfile.gettempdir())))
@@ -71,10 +70,13 @@ def examine_machine(configfile: Path, *, folder: Path = Path(), ask_nodes: str |
     yield from examine("clock", partial(doctor_files.check_clock, folder))
     yield from examine("runs here", partial(doctor_runs.check_runs, folder))
     is_held = doctor_runs.holder_of(folder / doctor_runs.LOCK) is not None
-    yield from examine("slurm", partial(doctor_slurm.check_slurm, folder, is_run_held=is_held))
+    torch = doctor_machine.cpu_build(build)
+    install = doctor_libraries.install_cuda(locked, torch or "")
+    look = partial(doctor_slurm.check_slurm, folder, is_run_held=is_held, cpu_torch=torch, install=install)
+    yield from examine("slurm", look)
     if ask_nodes is not None:
-        look = partial(doctor_nodes.check_nodes, folder, partition=ask_nodes, installed=installed)
-        yield from examine("nodes", look)
+        ask = partial(doctor_nodes.check_nodes, folder, partition=ask_nodes, installed=installed)
+        yield from examine("nodes", ask)
 
 
 def tell(finding: Finding, *, width: int | None = None, colours: bool = False, signs: bool = True) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import os
 import re
 import subprocess
 import sys
@@ -162,6 +162,8 @@ def check_files(folder: Path, *, trials: Trials = TRIALS, mount: Mount | None = 
             except TrialError as error:
                 failed[name] = str(error)
             except (OSError, subprocess.TimeoutExpired) as error:
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                    return [_no_room(folder, error)]
                 failed[name] = getattr(error, "strerror", None) or str(error)
     where = f"{folder} ({mount.kind}, mounted at {mount.point})"
     if failed:
@@ -171,6 +173,13 @@ def check_files(folder: Path, *, trials: Trials = TRIALS, mount: Mount | None = 
         said = f"{where}: these fail: {told}"
         return [Finding("file system", "fault" if is_fatal else "warning", said, advice)]
     return [Finding("file system", "ok", f"{where}: {', '.join(trials)} work"), *_mount_findings(mount, where)]
+
+
+def _no_room(folder: Path, error: Exception) -> Finding:
+    # A quota is seen only by those who write: the file system itself has room.
+    said = f"{folder}: nothing more can be written: {getattr(error, 'strerror', None) or error}"
+    mend = f"Make room, or work on another disk. What your quota is, and what takes it:\n{COMMAND}quota -s\n{COMMAND}"
+    return Finding("file system", "fault", said, f"{mend}du -xh --max-depth=1 {folder} | sort -h")
 
 
 def _mount_findings(mount: Mount, where: str) -> list[Finding]:
@@ -208,12 +217,15 @@ def _ways_out(mount: Mount) -> list[str]:
 
 def check_clock(folder: Path, *, write: Callable[[Path], None] = Path.touch) -> Finding:
     """The clock of the file server against this machine's: the date of a file that was written just now."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".smad-doctor-", ignore_cleanup_errors=True) as place:
-        path = Path(place) / "now"
-        before = time.time()
-        write(path)
-        after = time.time()
-        dated = os.stat(path).st_mtime  # noqa: PTH116 - of the file itself, not of a cached path object
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".smad-doctor-", ignore_cleanup_errors=True) as place:
+            path = Path(place) / "now"
+            before = time.time()
+            write(path)
+            after = time.time()
+            dated = path.stat().st_mtime
+    except OSError as error:
+        return Finding("clock", "skipped", f"nothing can be written in {folder}: {error.strerror}")
     return judge_clock("clock", "the file server's", off_by(dated, before, after), against="this machine's")
 
 

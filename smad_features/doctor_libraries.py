@@ -80,6 +80,16 @@ def pip_install(*packages: str, locked: Mapping[str, str], options: str = "") ->
     return f"{COMMAND}{PIP} install {'--no-deps ' if locked else ''}{options}{pins}"
 
 
+def install_cuda(locked: Mapping[str, str], version: str) -> str:
+    """How to get the torch that computes on NVIDIA's GPUs in the place of a CPU build."""
+    public = locked.get("torch", version.partition("+")[0])
+    return (
+        f"Install the build for CUDA (some 3 GB):\n{COMMAND}{PIP} install --force-reinstall 'torch=={public}'\n"
+        "If a CPU build comes again, pip is set to an index of CPU builds. This shows where; take it out there:\n"
+        f"{COMMAND}{PIP} config list"
+    )
+
+
 def check_python(version: tuple[int, ...] = sys.version_info[:3], *, is_64: bool = sys.maxsize > 2**32) -> Finding:
     """Python's version, and that of its build."""
     spelt = ".".join(map(str, version))
@@ -193,7 +203,7 @@ def check_opencv(installed: Mapping[str, str], *, locked: Mapping[str, str], pyt
         remove = f"{COMMAND}{PIP} uninstall -y {' '.join(wheels)}\n" if wheels else ""
         told = "Remove them all, then install the one:\n" if wheels else "Install it:\n"
         return Finding("opencv", "fault", several if wheels else "OpenCV is not installed", f"{told}{remove}{install}")
-    answer = ask([python, "-c", "import cv2; print(cv2.__version__)"], seconds=_LOADS_WITHIN)
+    answer = ask([python, "-P", "-c", "import cv2; print(cv2.__version__)"], seconds=_LOADS_WITHIN)
     name = f"{wheels[0]} {installed[wheels[0]]}"
     if answer.status == 0:
         return Finding("opencv", "ok", f"{name}, loads")
@@ -221,7 +231,7 @@ def check_mediapipe(
         found = f"mediapipe {version} is of the old generation (`mediapipe.solutions`): want 1.2 or newer, below 2"
         return Finding("mediapipe", "fault", found, install)
     # Bindings load their libraries late: only this import comes to them.
-    answer = ask([python, "-c", "from mediapipe.tasks.python import vision"], seconds=_LOADS_WITHIN)
+    answer = ask([python, "-P", "-c", "from mediapipe.tasks.python import vision"], seconds=_LOADS_WITHIN)
     probe = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
     libraries = {"libEGL.so.1": "libegl1", "libGLESv2.so.2": "libgles2"}
     missing = [
@@ -247,7 +257,7 @@ def check_codecs(
 ) -> Finding:
     """The decoders of the FFmpeg in PyAV."""
     names = [name for decoders in codecs.values() for name in decoders]
-    answer = ask([python, "-c", _LIST_DECODERS, *names], seconds=_LOADS_WITHIN)
+    answer = ask([python, "-P", "-c", _LIST_DECODERS, *names], seconds=_LOADS_WITHIN)
     install = pip_install("av", locked=locked, options="--force-reinstall --only-binary=av ")
     if answer.status != 0:
         mend = f"Without it no video can be read. Install it anew:\n{install}"

@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from smad_features.doctor_libraries import pip_install
+from smad_features.doctor_libraries import install_cuda
 from smad_features.findings import COMMAND, Answer, Finding, ask, count, size
 
 GB = 10**9
 # Measured: below 350 MB for a job of features (600 MB with 4K videos), below 1 GB where networks run.
 _MEMORY_A_JOB = GB
+_LEAST_CAPABILITY = (7, 5)  # of a GPU, since CUDA 13: Turing
 _LEAST_MEMORY = 2 * GB  # what packing asks for
 
 
@@ -79,6 +80,13 @@ def torch_build() -> str | None:
     )
 
 
+def cpu_build(build: str | None) -> str | None:
+    """Torch's version where it was built for the processor alone; ``build``: as `torch_build` gives it."""
+    return (
+        _said(build, "__version__") if build is not None and not (_said(build, "cuda") or _said(build, "hip")) else None
+    )
+
+
 def check_gpu(
     build: str | None,
     *,
@@ -103,25 +111,17 @@ def check_gpu(
     has_amd = (root / "dev/kfd").exists()
     if build is None:
         gpus = f"{count(number, 'GPU')}; " if number else ""
-        mend = f"Where this machine is to train or predict:\n{pip_install('torch', locked=locked, options='')}"
-        mend = mend.replace("--no-deps ", "")
-        return Finding("gpu", "skipped", f"{gpus}torch is not installed, so nothing is trained here", mend)
+        return Finding("gpu", "skipped", f"{gpus}torch is not installed, so nothing is trained here")
     version, cuda = _said(build, "__version__"), _said(build, "cuda")
     if not number:
         amd = " (there is one of AMD's; the project was tried with none)" if has_amd else ""
         return Finding("gpu", "ok", f"no NVIDIA GPU here{amd}: torch {version} computes on the processor")
     gpus = f"{count(number, 'GPU')}{f' ({cards[0]})' if cards else ''}"
+    if cuda is None and (rocm := _said(build, "hip")):
+        return Finding("gpu", "ok", f"{gpus}; torch {version} for ROCm {rocm}, with which the project was not tried")
     if cuda is None:
-        pin = f"'torch=={locked.get('torch', (version or '').partition('+')[0])}'"
-        return Finding(
-            "gpu",
-            "warning",
-            f"{gpus}, but torch {version} is a CPU build: training would not use {'it' if number == 1 else 'them'}",
-            "Install the build for CUDA (some 3 GB):\n"
-            f"{pip_install('torch', locked={}, options='--force-reinstall ').replace(repr('torch'), pin)}\n"
-            "If a CPU build comes again, pip is set to an index of CPU builds; this shows where, take it out there:\n"
-            f"{pip_install('', locked={}).split(' install')[0]} config list",
-        )
+        said = f"{gpus}, but torch {version} is a CPU build: training would not use {'it' if number == 1 else 'them'}"
+        return Finding("gpu", "warning", said, install_cuda(locked, version or ""))
     if not cards:
         return Finding(
             "gpu",
@@ -138,6 +138,17 @@ def check_gpu(
             "warning",
             f"{gpus}, but its driver serves CUDA up to {serves[1]}.{serves[2]}, and torch {version} wants {cuda}",
             "Torch would compute on the processor, or stop. Ask for a newer NVIDIA driver on this machine.",
+        )
+    old = [cap for cap in run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]).output.split()
+           if re.fullmatch(r"\d+\.\d+", cap) and tuple(map(int, cap.split("."))) < _LEAST_CAPABILITY]  # fmt: skip
+    if old and int(cuda.partition(".")[0]) >= 13:
+        return Finding(
+            "gpu",
+            "warning",
+            f"{gpus}: of compute capability {old[0]}, and CUDA {cuda}, for which torch {version} was built, wants"
+            f" {'.'.join(map(str, _LEAST_CAPABILITY))}",
+            "Training would stop with `no kernel image is available`. Use a GPU of 2018 or later, or hide it, and"
+            f" compute on the processor:\n{COMMAND}export CUDA_VISIBLE_DEVICES=''",
         )
     if visible is not None and visible.strip() in ("", "-1"):
         return Finding(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import Any
 
 from smad_features.findings import COMMAND, Finding, count, size
@@ -36,6 +38,9 @@ def check_models(face: dict[str, Any]) -> Finding:
         how = [f"{how_to(model, path)}." for model, path, _ in absent]
         if any(given for _, _, given in absent):
             return Finding("model files", "fault", f"`face.model_file`: {found}", "\n".join(how))
-        mend = ["The first run fetches what is missing, if this machine has internet access. If not:", *how]
+        fetch = "; ".join(f'find_model("{model}")' for model, _, _ in absent)
+        code = f"from smad_features.model_files import find_model; {fetch}"
+        mend = ["The first run fetches what is missing. Try now whether it can:"]
+        mend += [f"{COMMAND}{shlex.quote(sys.executable)} -c '{code}'", "Without internet access here:", *how]
         return Finding("model files", "warning", found, "\n".join(mend))
     return Finding("model files", "ok", f"{count(len(used), 'model')} in {', '.join(sorted(folders))}, sha256 right")

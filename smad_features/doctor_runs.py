@@ -67,7 +67,7 @@ def check_runs(folder: Path) -> list[Finding]:
                 f"{folder}/.snakemake/locks holds {count(len(left), 'file')} of a run that was killed without this"
                 " project's profile, which needs no such locks",
                 "Where a run says that the directory is locked, and nothing is at work (slurm jobs below, too):\n"
-                f"{COMMAND}snakemake --unlock all",
+                f"{COMMAND}snakemake --unlock",
             )
         )
     if not found:

@@ -15,7 +15,6 @@ PREFIX = "smad_"  # of the names of jobs: the SLURM profile's jobname-prefix, an
 _CLIENT = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")
 # A finished job must be remembered for three of the plugin's waits, or it goes over to sacct by itself.
 _WAIT = 40  # seconds: slurm-init-seconds-before-status-checks, its default
-_UNITS = {"": 1, "s": 1, "sec": 1, "secs": 1, "seconds": 1, "min": 60, "h": 3600, "hour": 3600, "hours": 3600}
 _SQUEUE = "snakemake --slurm-status-command squeue"
 _NOT_UP = re.compile(r"down|drain|fail|maint|power|unk|boot|inval|\*", re.IGNORECASE)
 
@@ -37,7 +36,14 @@ class Partition:
         return _NOT_UP.search(self.state) is None
 
 
-def check_slurm(folder: Path, *, is_run_held: bool, run: Callable[..., Answer] = ask) -> list[Finding]:
+def check_slurm(
+    folder: Path,
+    *,
+    is_run_held: bool,
+    cpu_torch: str | None = None,
+    install: str = "",
+    run: Callable[..., Answer] = ask,
+) -> list[Finding]:
     """All of it, in the order in which one thing needs the other.
 
     Parameters
@@ -46,6 +52,8 @@ def check_slurm(folder: Path, *, is_run_held: bool, run: Callable[..., Answer] =
         The working directory whose jobs count.
     is_run_held
         Whether a run is at work there: then its jobs are no leftovers.
+    cpu_torch, install
+        The version of a torch that knows no GPU, and how to get another.
     """
     absent = [name for name in _CLIENT if shutil.which(name) is None]
     if len(absent) == len(_CLIENT):
@@ -59,7 +67,11 @@ def check_slurm(folder: Path, *, is_run_held: bool, run: Callable[..., Answer] =
     settings = run(["scontrol", "show", "config"])
     if settings.status != 0:
         return [_silent(settings), *_check_munge("", run)]
-    found = [_check_partitions(run), *_check_munge(settings.output, run), *_check_status(settings.output, run)]
+    found = [_check_partitions(run)]
+    if cpu_torch is not None and any("gpu" in one.gres for one in read_partitions(run)[0]):
+        said = f"the cluster has GPUs, but torch {cpu_torch} is a CPU build: jobs would not use them"
+        found.append(Finding("gpu of the cluster", "warning", said, install))
+    found += [*_check_munge(settings.output, run), *_check_status(settings.output, run)]
     return [*found, _check_leftovers(folder, is_run_held=is_run_held, run=run)]
 
 
@@ -161,7 +173,8 @@ def _check_status(settings: str, run: Callable[..., Answer]) -> list[Finding]:
     has_sacct = shutil.which("sacct") is not None
     sacct = run(["sacct", "-n", "-X", "-S", "now-1minutes", "-o", "JobID"]) if has_sacct else Answer(None, "", "none")
     found = re.search(r"^MinJobAge\s*=\s*(\d+)\s*([a-zA-Z]*)", settings, re.MULTILINE)
-    age = int(found[1]) * _UNITS.get(found[2].lower(), 1) if found else None
+    # Read as the plugin reads it: hours, or seconds.
+    age = int(found[1]) * (3600 if found[2].lower() in ("h", "hour", "hours") else 1) if found else None
     least = 3 * _WAIT
     works = sacct.status == 0
     if age is None or age < least:
