@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import site
 import sys
+import sysconfig
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -15,10 +17,11 @@ from typing import Any
 from smad_features import (
     doctor_disk,
     doctor_files,
-    doctor_libraries,
+    doctor_loading,
     doctor_machine,
     doctor_models,
     doctor_nodes,
+    doctor_packages,
     doctor_runs,
     doctor_slurm,
 )
@@ -42,19 +45,22 @@ def examine_machine(configfile: Path, *, folder: Path = Path(), ask_nodes: str |
     ask_nodes
         Also ask the nodes of this partition of a cluster; "" = of the default one.
     """
-    installed = doctor_libraries.installed_packages()
-    wanted, locked = doctor_libraries.wanted_packages(), doctor_libraries.locked_packages()
+    installed = doctor_packages.installed_packages()
+    wanted, locked = doctor_packages.wanted_packages(), doctor_packages.locked_packages()
     folder = folder.resolve()
-    yield from examine("python", doctor_libraries.check_python)
-    yield from examine("programs", doctor_libraries.check_programs)
+    yield from examine("python", doctor_packages.check_python)
+    user_site = Path(site.getusersitepackages()) if site.ENABLE_USER_SITE else None
+    look_at = partial(doctor_packages.check_path, packages=Path(sysconfig.get_path("purelib")), user_site=user_site)
+    yield from examine("python's path", partial(look_at, pythonpath=os.environ.get("PYTHONPATH", "")))
+    yield from examine("programs", doctor_packages.check_programs)
     yield from examine(
         "packages",
-        lambda: doctor_libraries.check_packages(installed, wanted=wanted, locked=locked, numbers=_numbers()),
+        lambda: doctor_packages.check_packages(installed, wanted=wanted, locked=locked, numbers=_numbers()),
     )
-    yield from examine("snakemake", partial(doctor_libraries.check_snakemake, installed, wanted=wanted, locked=locked))
-    yield from examine("opencv", partial(doctor_libraries.check_opencv, installed, locked=locked))
-    yield from examine("mediapipe", partial(doctor_libraries.check_mediapipe, installed, locked=locked))
-    yield from examine("video codecs", partial(doctor_libraries.check_codecs, locked=locked))
+    yield from examine("snakemake", partial(doctor_packages.check_snakemake, installed, wanted=wanted, locked=locked))
+    yield from examine("opencv", partial(doctor_loading.check_opencv, installed, locked=locked))
+    yield from examine("mediapipe", partial(doctor_loading.check_mediapipe, installed, locked=locked))
+    yield from examine("video codecs", partial(doctor_loading.check_codecs, locked=locked))
     config, need, found = _read_tables(configfile)
     yield found
     yield from examine("model files", lambda: doctor_models.check_models(config["face"]))
@@ -68,12 +74,13 @@ def examine_machine(configfile: Path, *, folder: Path = Path(), ask_nodes: str |
     for place in doctor_files.places(folder):
         yield from examine("file system", partial(doctor_files.check_files, place))
     yield from examine("clock", partial(doctor_files.check_clock, folder))
-    yield from examine("runs here", partial(doctor_runs.check_runs, folder))
     is_held = doctor_runs.holder_of(folder / doctor_runs.LOCK) is not None
     torch = doctor_machine.cpu_build(build)
-    install = doctor_libraries.install_cuda(locked, torch or "")
+    install = doctor_packages.install_cuda(locked, torch or "")
     look = partial(doctor_slurm.check_slurm, folder, is_run_held=is_held, cpu_torch=torch, install=install)
     yield from examine("slurm", look)
+    # After the jobs of the cluster: those must be gone before anything is unlocked.
+    yield from examine("runs here", partial(doctor_runs.check_runs, folder))
     if ask_nodes is not None:
         ask = partial(doctor_nodes.check_nodes, folder, partition=ask_nodes, installed=installed)
         yield from examine("nodes", ask)

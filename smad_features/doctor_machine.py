@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from smad_features.doctor_libraries import install_cuda
+from smad_features.doctor_packages import install_cuda
 from smad_features.findings import COMMAND, Answer, Finding, ask, count, size
 
 GB = 10**9

@@ -121,7 +121,7 @@ def judge_node(
     there = f"srun -w {node}"
     if answer.status != 0:
         mend = f"It may be busy, down, or not for you. Its state:\n{COMMAND}scontrol show node {node}"
-        return [Finding(name, "warning", f"was not looked at: srun: {answer.last}", mend)]
+        return [Finding(name, "warning", f"was not looked at: {answer.last.removeprefix('srun: error: ')}", mend)]
     text = (answer.output.strip().splitlines() or [""])[-1]
     if text == "no folder":
         mend = (

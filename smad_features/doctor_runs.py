@@ -66,7 +66,7 @@ def check_runs(folder: Path) -> list[Finding]:
                 "warning",
                 f"{folder}/.snakemake/locks holds {count(len(left), 'file')} of a run that was killed without this"
                 " project's profile, which needs no such locks",
-                "Where a run says that the directory is locked, and nothing is at work (slurm jobs below, too):\n"
+                "Where a run says that the directory is locked, and nothing is at work, here or on a cluster (above):\n"
                 f"{COMMAND}snakemake --unlock",
             )
         )

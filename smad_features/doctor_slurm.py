@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -66,7 +67,8 @@ def check_slurm(
         return [Finding("slurm", "fault", f"of SLURM's client these are not found: {', '.join(absent)}", mend)]
     settings = run(["scontrol", "show", "config"])
     if settings.status != 0:
-        return [_silent(settings), *_check_munge("", run)]
+        silent = _silent(settings)
+        return [silent] if silent.state == "warning" else [silent, *_check_munge(_own_settings(), run)]
     found = [_check_partitions(run)]
     if cpu_torch is not None and any("gpu" in one.gres for one in read_partitions(run)[0]):
         said = f"the cluster has GPUs, but torch {cpu_torch} is a CPU build: jobs would not use them"
@@ -105,6 +107,14 @@ def _silent(answer: Answer) -> Finding:
         "Start no run with the profile slurm before it does: one that is under way loses its jobs and waits for ever."
         f" This says whether it is back; if it stays away, tell the administrators:\n{COMMAND}scontrol ping",
     )
+
+
+def _own_settings() -> str:
+    """This machine's own copy of SLURM's configuration; empty where there is none, or it is the controller's alone."""
+    try:
+        return Path(os.environ.get("SLURM_CONF") or "/etc/slurm/slurm.conf").read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _check_partitions(run: Callable[..., Answer]) -> Finding:
@@ -146,14 +156,15 @@ def _check_partitions(run: Callable[..., Answer]) -> Finding:
 
 
 def _check_munge(settings: str, run: Callable[..., Answer]) -> list[Finding]:
-    if settings and "auth/munge" not in settings:
+    kind = re.search(r"^AuthType\s*=\s*(\S+)", settings, re.MULTILINE)
+    if kind is not None and kind[1] != "auth/munge":
         return []
     if shutil.which("munge") is None or shutil.which("unmunge") is None:
         return []  # a client may bring only the library
-    made = run(["munge", "-n"])
-    if not settings and made.status != 0:
-        return []  # no cluster, no key: nothing to be had
-    read = run(["unmunge"], text=made.output) if made.status == 0 else made
+    socket = re.search(r"^AuthInfo\s*=.*socket=([^,\s]+)", settings, re.MULTILINE)
+    place = [f"--socket={socket[1]}"] if socket else []
+    made = run(["munge", "-n", *place])
+    read = run(["unmunge", *place], text=made.output) if made.status == 0 else made
     if read.status == 0 and re.search(r"STATUS:\s+Success", read.output):
         return [Finding("munge", "ok", "munge makes credentials and takes them")]
     status = re.search(r"STATUS:\s+(.+)", read.output)

@@ -1,4 +1,4 @@
-"""Whether Python's packages are those that the project asks for, and whether they load."""
+"""Whether Python, its packages and programs are those that the project asks for."""
 
 from __future__ import annotations
 
@@ -11,37 +11,12 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distributions, requires
 from pathlib import Path
 
-from smad_features.findings import COMMAND, Finding, ask
+from smad_features.findings import COMMAND, Finding
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 HEADLESS = "opencv-contrib-python-headless"
 PLUGIN = "snakemake-executor-plugin-slurm"
 PIP = f"{shlex.quote(sys.executable)} -m pip"
-_LOADS_WITHIN = 120  # seconds: the first import over a slow network file system
-
-# What videos of laboratories are made of; each by one of these decoders of FFmpeg.
-CODECS = {
-    "H.264": ("h264",),
-    "H.265": ("hevc",),
-    "MPEG-4 part 2 (DivX, Xvid)": ("mpeg4",),
-    "VP8": ("vp8",),
-    "VP9": ("vp9",),
-    "AV1": ("libdav1d", "libaom-av1", "av1"),
-    "Motion JPEG": ("mjpeg",),
-    "Windows Media 9": ("wmv3",),
-    "VC-1": ("vc1",),
-    "ProRes": ("prores",),
-    "uncompressed": ("rawvideo",),
-}
-_LIST_DECODERS = """
-import sys, av
-def has(name):
-    try:
-        return not av.codec.Codec(name, "r").is_encoder
-    except ValueError:
-        return False
-print(av.__version__, *(name for name in sys.argv[1:] if has(name)))
-"""
 
 
 def installed_packages(path: list[str] | None = None) -> dict[str, str]:
@@ -107,21 +82,42 @@ def check_python(version: tuple[int, ...] = sys.version_info[:3], *, is_64: bool
     return Finding("python", "ok", f"Python {spelt}, {sys.executable}")
 
 
+def check_path(*, pythonpath: str = "", user_site: Path | None = None, packages: Path | None = None) -> Finding:
+    """Whether packages from elsewhere come before this environment's own.
+
+    Parameters
+    ----------
+    pythonpath
+        The environment's PYTHONPATH: modules of clusters set it.
+    user_site
+        Where `pip install --user` puts packages, if this Python looks there; a virtual environment's does not.
+    packages
+        Where this environment's own lie.
+    """
+    if pythonpath:
+        said = f"PYTHONPATH puts the packages of {pythonpath} before this environment's own"
+        mend = "Pip cannot mend what is wrong there. Leave them aside, in this shell and in batch jobs:"
+        return Finding("python's path", "warning", said, f"{mend}\n{COMMAND}unset PYTHONPATH")
+    if user_site is not None and user_site != packages and user_site.is_dir() and any(user_site.iterdir()):
+        said = f"packages of `pip install --user` in {user_site} come before this environment's own"
+        mend = f"Leave them aside, in this shell and in batch jobs:\n{COMMAND}export PYTHONNOUSERSITE=1"
+        return Finding("python's path", "warning", said, mend)
+    return Finding("python's path", "ok", "no packages from elsewhere")
+
+
 def check_programs(*, scripts: Path = Path(sys.executable).parent) -> Finding:
     """Whether the shell finds this environment's programs: each job of the workflow calls them by name."""
     if (scripts / "activate").exists() and (scripts.parent / "pyvenv.cfg").exists():
         activate = f"{COMMAND}. {shlex.quote(str(scripts / 'activate'))}"
     else:
         activate = f'{COMMAND}export PATH={shlex.quote(str(scripts))}:"$PATH"'
-    wrong = []
-    for name in ("smad-features", "smad-models", "snakemake"):
-        found = shutil.which(name)
-        if found is None:
-            wrong.append(f"`{name}` is not found")
-        elif Path(found).parent.resolve() != scripts.resolve():
-            wrong.append(f"`{name}` is {found}")
+    places = {name: shutil.which(name) for name in ("smad-features", "smad-models", "snakemake")}
+    absent = [name for name, place in places.items() if place is None]
+    wrong = [f"not found: {', '.join(absent)}"] if absent else []
+    wrong += [f"{name} is {place}" for name, place in places.items()
+              if place is not None and Path(place).parent.resolve() != scripts.resolve()]  # fmt: skip
     if wrong:
-        found = f"jobs would not get the programs of {scripts}: {', '.join(wrong)}"
+        found = f"jobs would not get the programs of {scripts}: {'; '.join(wrong)}"
         return Finding(
             "programs", "fault", found, f"Activate the environment in this shell, then try again:\n{activate}"
         )
@@ -145,6 +141,7 @@ def check_packages(
     """
     from packaging.requirements import Requirement
 
+    told_of: set[str] = set()
     absent: list[str] = []
     unused: list[str] = []
     refused: list[str] = []
@@ -152,6 +149,8 @@ def check_packages(
         one = Requirement(line)
         name = re.sub(r"[-_.]+", "-", one.name).lower()
         if name in ("mediapipe", "snakemake", PLUGIN):
+            if name in installed and not one.specifier.contains(installed[name], prereleases=True):
+                told_of.add(name)
             continue
         is_model = one.marker is not None and not any(
             one.marker.evaluate({"extra": extra}) for extra in ("", "features")
@@ -160,6 +159,7 @@ def check_packages(
             (unused if is_model else absent).append(name)
         elif not one.specifier.contains(installed[name], prereleases=True):
             refused.append(f"{name} {installed[name]} (want {one.specifier})")
+            told_of.add(name)
     found = []
     if absent or refused:
         told = [f"not installed: {', '.join(sorted(set(absent)))}"] if absent else []
@@ -176,7 +176,7 @@ def check_packages(
         found.append(Finding("packages for models", "warning", said, mend))
     other = {
         name: installed[name]
-        for name in sorted(numbers & installed.keys() & locked.keys())
+        for name in sorted((numbers & installed.keys() & locked.keys()) - told_of)
         if installed[name].partition("+")[0] != locked[name]
     }
     if other:
@@ -191,88 +191,6 @@ def check_packages(
             )
         )
     return found
-
-
-def check_opencv(installed: Mapping[str, str], *, locked: Mapping[str, str], python: str = sys.executable) -> Finding:
-    """Exactly one OpenCV, and it loads."""
-    wheels = sorted(name for name in installed if re.fullmatch(r"opencv(-contrib)?-python(-headless)?", name))
-    install = pip_install(HEADLESS, locked=locked, options="--force-reinstall ")
-    if len(wheels) != 1:
-        # They all bring the same folder `cv2`: what loads is a mixture, and taking one away takes files of the other.
-        several = f"{len(wheels)} packages bring OpenCV, and overwrite each other: {', '.join(wheels)}"
-        remove = f"{COMMAND}{PIP} uninstall -y {' '.join(wheels)}\n" if wheels else ""
-        told = "Remove them all, then install the one:\n" if wheels else "Install it:\n"
-        return Finding("opencv", "fault", several if wheels else "OpenCV is not installed", f"{told}{remove}{install}")
-    answer = ask([python, "-P", "-c", "import cv2; print(cv2.__version__)"], seconds=_LOADS_WITHIN)
-    name = f"{wheels[0]} {installed[wheels[0]]}"
-    if answer.status == 0:
-        return Finding("opencv", "ok", f"{name}, loads")
-    if missing := re.search(r"lib(GL|gthread|glib|SM|Xext|Xrender|X11)[\w.-]*\.so[\w.]*", answer.error):
-        return Finding(
-            "opencv",
-            "fault",
-            f"{name} does not load: it needs {missing[0]}, a library for machines with a screen",
-            "Take the OpenCV that needs no screen, it is the same otherwise:\n"
-            f"{COMMAND}{PIP} uninstall -y {wheels[0]}\n{install}\n"
-            f"or install what this one needs:\n{COMMAND}sudo apt-get install -y libgl1 libglib2.0-0",
-        )
-    return Finding("opencv", "fault", f"{name} does not load: {answer.last}", f"Install it anew:\n{install}")
-
-
-def check_mediapipe(
-    installed: Mapping[str, str], *, locked: Mapping[str, str], python: str = sys.executable
-) -> Finding:
-    """Mediapipe's generation, and whether it loads with the system libraries that it links to."""
-    version = installed.get("mediapipe")
-    install = f"Install it:\n{pip_install('mediapipe', locked=locked)}"
-    if version is None:
-        return Finding("mediapipe", "fault", "mediapipe is not installed: no face can be found", install)
-    if int(version.partition(".")[0]) < 1:
-        found = f"mediapipe {version} is of the old generation (`mediapipe.solutions`): want 1.2 or newer, below 2"
-        return Finding("mediapipe", "fault", found, install)
-    # Bindings load their libraries late: only this import comes to them.
-    answer = ask([python, "-P", "-c", "from mediapipe.tasks.python import vision"], seconds=_LOADS_WITHIN)
-    probe = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
-    libraries = {"libEGL.so.1": "libegl1", "libGLESv2.so.2": "libgles2"}
-    missing = [
-        name for name in libraries if name in answer.error or ask([python, "-c", probe, name]).status not in (0, None)
-    ]
-    if missing:
-        return Finding(
-            "mediapipe",
-            "fault",
-            f"mediapipe {version} needs {' and '.join(missing)} of the system, which cannot be loaded",
-            "Install them (they need no screen and no GPU):\n"
-            f"{COMMAND}sudo apt-get install -y --no-install-recommends {' '.join(libraries[n] for n in missing)}\n"
-            "or, without administrator's rights, with conda:\n"
-            f"{COMMAND}conda install -c conda-forge libegl libgles",
-        )
-    if answer.status != 0:
-        return Finding("mediapipe", "fault", f"mediapipe {version} does not load: {answer.last}", install)
-    return Finding("mediapipe", "ok", f"mediapipe {version}, loads, with libEGL and libGLESv2")
-
-
-def check_codecs(
-    *, locked: Mapping[str, str], python: str = sys.executable, codecs: Mapping[str, tuple[str, ...]] = CODECS
-) -> Finding:
-    """The decoders of the FFmpeg in PyAV."""
-    names = [name for decoders in codecs.values() for name in decoders]
-    answer = ask([python, "-P", "-c", _LIST_DECODERS, *names], seconds=_LOADS_WITHIN)
-    install = pip_install("av", locked=locked, options="--force-reinstall --only-binary=av ")
-    if answer.status != 0:
-        mend = f"Without it no video can be read. Install it anew:\n{install}"
-        return Finding("video codecs", "fault", f"PyAV does not load: {answer.last}", mend)
-    version, *there = answer.output.split()
-    absent = [kind for kind, decoders in codecs.items() if not set(decoders) & set(there)]
-    if absent:
-        return Finding(
-            "video codecs",
-            "fault" if "H.264" in absent else "warning",
-            f"the FFmpeg of PyAV {version} cannot decode {', '.join(absent)}",
-            f"Clips of such videos would be quarantined. The wheel of PyAV decodes them all, a build of your own or"
-            f" conda's may not:\n{install}",
-        )
-    return Finding("video codecs", "ok", f"PyAV {version} decodes {', '.join(codecs)}")
 
 
 def check_snakemake(installed: Mapping[str, str], *, wanted: Sequence[str], locked: Mapping[str, str]) -> list[Finding]:

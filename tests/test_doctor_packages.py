@@ -11,15 +11,16 @@ import pytest
 from conftest import ROOT
 from fake_machine import install, only_programs, write_program
 
-from smad_features import doctor_libraries as libraries
+from smad_features import doctor_loading as loading
+from smad_features import doctor_packages as packages
 from smad_features.config import complete_config
 from smad_features.doctor_models import check_models
 from smad_features.findings import COMMAND, Finding, ask, examine, size
 from smad_features.model_files import MODELS
 
-LOCKED = libraries.locked_packages()
-WANTED = libraries.wanted_packages()
-HERE = libraries.installed_packages()
+LOCKED = packages.locked_packages()
+WANTED = packages.wanted_packages()
+HERE = packages.installed_packages()
 NUMBERS = frozenset({"numpy", "av", "mediapipe"})
 
 
@@ -35,20 +36,20 @@ def test_what_is_installed_is_read_as_importlib_tells_it_and_the_first_of_two_co
     assert HERE["numpy"] == version("numpy")
     install(tmp_path / "first", "Some_Package", "2.0")
     install(tmp_path / "second", "some-package", "1.0")
-    found = libraries.installed_packages([str(tmp_path / "first"), str(tmp_path / "second")])
+    found = packages.installed_packages([str(tmp_path / "first"), str(tmp_path / "second")])
     assert found == {"some-package": "2.0"}
 
 
 def test_a_folder_that_a_broken_removal_left_is_no_package(tmp_path: Path) -> None:
     (tmp_path / "numpy-2.0.dist-info").mkdir()
-    assert libraries.installed_packages([str(tmp_path)]) == {}
+    assert packages.installed_packages([str(tmp_path)]) == {}
 
 
 def test_requirements_are_those_of_the_checkout_and_else_of_the_installed_record(tmp_path: Path) -> None:
     assert any(line.startswith("mediapipe>=1.2,<2") for line in WANTED)
     assert LOCKED["torch"] == "2.13.0"
-    assert any(line.startswith("numpy") for line in libraries.wanted_packages(tmp_path))
-    assert libraries.locked_packages(tmp_path) == {}
+    assert any(line.startswith("numpy") for line in packages.wanted_packages(tmp_path))
+    assert packages.locked_packages(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_requirements_are_those_of_the_checkout_and_else_of_the_installed_record
     ],
 )
 def test_pythons_version_and_width_count(python: tuple[int, ...], is_64: bool, state: str, said: str) -> None:
-    found = libraries.check_python(python, is_64=is_64)
+    found = packages.check_python(python, is_64=is_64)
     assert found.state == state
     assert said in found.found
     assert state == "ok" or commands(found)[0].startswith("make env")
@@ -76,28 +77,45 @@ def test_programs_of_an_environment_that_is_not_active_are_told_with_the_line_th
     (scripts / "activate").touch()
     (scripts.parent / "pyvenv.cfg").touch()
     only_programs(tmp_path / "empty", monkeypatch)
-    found = libraries.check_programs(scripts=scripts)
+    found = packages.check_programs(scripts=scripts)
     assert found.state == "fault"
-    assert "`smad-features` is not found" in found.found
+    assert "not found: smad-features, smad-models, snakemake" in found.found
     assert commands(found) == [f". '{scripts}/activate'"]
     other = only_programs(tmp_path / "other", monkeypatch, snakemake=":")
-    assert f"`snakemake` is {other}/snakemake" in libraries.check_programs(scripts=scripts).found
+    assert f"snakemake is {other}/snakemake" in packages.check_programs(scripts=scripts).found
     (scripts / "activate").unlink()  # as conda has it
-    assert commands(libraries.check_programs(scripts=scripts)) == [f"export PATH='{scripts}':\"$PATH\""]
+    assert commands(packages.check_programs(scripts=scripts)) == [f"export PATH='{scripts}':\"$PATH\""]
     monkeypatch.setenv("PATH", str(scripts))
-    assert libraries.check_programs(scripts=scripts).state == "ok"
+    assert packages.check_programs(scripts=scripts).state == "ok"
     (scripts / "flock").unlink()
-    assert libraries.check_programs(scripts=scripts).state == "warning"
+    assert packages.check_programs(scripts=scripts).state == "warning"
+
+
+def test_packages_from_elsewhere_are_told_with_what_leaves_them_aside(tmp_path: Path) -> None:
+    found = packages.check_path(pythonpath="/opt/modules/python")
+    assert found.state == "warning"
+    assert "PYTHONPATH puts the packages of /opt/modules/python before" in found.found
+    assert commands(found) == ["unset PYTHONPATH"]
+    assert packages.check_path(user_site=tmp_path).state == "ok"  # nothing lies there
+    install(tmp_path, "numpy", "1.26.4")
+    assert commands(packages.check_path(user_site=tmp_path)) == ["export PYTHONNOUSERSITE=1"]
+    assert packages.check_path(user_site=tmp_path, packages=tmp_path).state == "ok"
+
+
+def test_what_is_refused_is_not_told_twice() -> None:
+    here = HERE | {"numpy": "1.26.4", "mediapipe": "0.10.21"}
+    found = packages.check_packages(here, wanted=WANTED, locked=LOCKED, numbers=NUMBERS)
+    assert [one.name for one in found] == ["packages"]  # mediapipe has a check of its own
 
 
 def test_the_packages_of_this_environment_are_right() -> None:
-    found = libraries.check_packages(HERE, wanted=WANTED, locked=LOCKED, numbers=NUMBERS)
+    found = packages.check_packages(HERE, wanted=WANTED, locked=LOCKED, numbers=NUMBERS)
     assert [one.state for one in found] == ["ok"]
 
 
 def test_a_missing_package_and_one_of_a_wrong_version_are_named_with_what_installs_them() -> None:
     here = {name: number for name, number in HERE.items() if name != "xxhash"} | {"zarr": "2.18.0"}
-    [found] = libraries.check_packages(here, wanted=WANTED, locked=LOCKED, numbers=NUMBERS)
+    [found] = packages.check_packages(here, wanted=WANTED, locked=LOCKED, numbers=NUMBERS)
     assert found.state == "fault"
     assert "not installed: xxhash" in found.found
     assert "zarr 2.18.0 (want >=3.1)" in found.found
@@ -108,7 +126,7 @@ def test_a_missing_package_and_one_of_a_wrong_version_are_named_with_what_instal
 
 def test_a_machine_without_the_packages_for_models_may_make_features() -> None:
     here = {name: number for name, number in HERE.items() if name not in ("torch", "tensorstore")}
-    found = by_name(libraries.check_packages(here, wanted=WANTED, locked=LOCKED, numbers=NUMBERS))
+    found = by_name(packages.check_packages(here, wanted=WANTED, locked=LOCKED, numbers=NUMBERS))
     assert found["packages"].state == "ok"
     assert found["packages for models"].state == "warning"
     assert "tensorstore, torch" in found["packages for models"].found
@@ -116,7 +134,7 @@ def test_a_machine_without_the_packages_for_models_may_make_features() -> None:
 
 def test_another_version_that_works_but_changes_numbers_is_a_warning() -> None:
     here = HERE | {"numpy": "2.1.0"}
-    found = by_name(libraries.check_packages(here, wanted=WANTED, locked=LOCKED, numbers=NUMBERS))
+    found = by_name(packages.check_packages(here, wanted=WANTED, locked=LOCKED, numbers=NUMBERS))
     assert found["packages"].state == "ok"
     assert f"numpy 2.1.0 (tested: {LOCKED['numpy']})" in found["tested versions"].found
     assert commands(found["tested versions"])[0].endswith(f"'numpy=={LOCKED['numpy']}'")
@@ -124,22 +142,22 @@ def test_another_version_that_works_but_changes_numbers_is_a_warning() -> None:
 
 def test_a_build_for_an_accelerator_is_the_same_version() -> None:
     here = HERE | {"torch": f"{LOCKED['torch']}+cu130"}
-    found = libraries.check_packages(here, wanted=WANTED, locked=LOCKED, numbers=frozenset({"torch"}))
+    found = packages.check_packages(here, wanted=WANTED, locked=LOCKED, numbers=frozenset({"torch"}))
     assert [one.name for one in found] == ["packages"]
 
 
 def test_two_opencv_wheels_are_named_and_both_are_removed_before_one_is_installed() -> None:
-    found = libraries.check_opencv(HERE | {"opencv-python": "4.11.0.86"}, locked=LOCKED)
+    found = loading.check_opencv(HERE | {"opencv-python": "4.11.0.86"}, locked=LOCKED)
     assert found.state == "fault"
     assert "2 packages bring OpenCV" in found.found
     assert "opencv-contrib-python-headless, opencv-python" in found.found
     remove, put = commands(found)
     assert remove.endswith("uninstall -y opencv-contrib-python-headless opencv-python")
-    assert put.endswith(f"--force-reinstall 'opencv-contrib-python-headless=={LOCKED[libraries.HEADLESS]}'")
+    assert put.endswith(f"--force-reinstall 'opencv-contrib-python-headless=={LOCKED[packages.HEADLESS]}'")
 
 
 def test_no_opencv_is_told() -> None:
-    found = libraries.check_opencv({}, locked=LOCKED)
+    found = loading.check_opencv({}, locked=LOCKED)
     assert (found.state, found.found) == ("fault", "OpenCV is not installed")
     assert len(commands(found)) == 1
 
@@ -151,7 +169,7 @@ def test_an_opencv_that_wants_a_screen_is_told_with_both_ways_out(
     broken = f"raise ImportError('{library}: cannot open shared object file: No such file or directory')"
     (tmp_path / "cv2.py").write_text(broken, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    found = libraries.check_opencv({"opencv-contrib-python": "5.0.0.93"}, locked=LOCKED)
+    found = loading.check_opencv({"opencv-contrib-python": "5.0.0.93"}, locked=LOCKED)
     assert found.state == "fault"
     assert f"it needs {library}" in found.found
     assert commands(found)[0].endswith("uninstall -y opencv-contrib-python")
@@ -163,7 +181,7 @@ def test_an_opencv_that_does_not_load_for_another_reason_says_its_last_word(
 ) -> None:
     (tmp_path / "cv2.py").write_text("raise ImportError('numpy.core.multiarray failed to import')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    found = libraries.check_opencv({libraries.HEADLESS: "5.0.0.93"}, locked=LOCKED)
+    found = loading.check_opencv({packages.HEADLESS: "5.0.0.93"}, locked=LOCKED)
     assert found.state == "fault"
     assert "ImportError: numpy.core.multiarray failed to import" in found.found
 
@@ -176,60 +194,60 @@ def broken_mediapipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("broken_mediapipe")
 def test_a_mediapipe_without_libegl_names_the_package_of_the_system() -> None:
-    found = libraries.check_mediapipe({"mediapipe": "1.2.2"}, locked=LOCKED)
+    found = loading.check_mediapipe({"mediapipe": "1.2.2"}, locked=LOCKED)
     assert found.state == "fault"
     assert "libEGL.so.1" in found.found
     assert commands(found)[0].startswith("sudo apt-get install -y --no-install-recommends libegl1")
 
 
 def test_an_old_mediapipe_is_refused_by_its_generation() -> None:
-    found = libraries.check_mediapipe({"mediapipe": "0.10.21"}, locked=LOCKED)
+    found = loading.check_mediapipe({"mediapipe": "0.10.21"}, locked=LOCKED)
     assert found.state == "fault"
     assert "0.10.21 is of the old generation (`mediapipe.solutions`)" in found.found
     assert commands(found)[0].endswith(f"'mediapipe=={LOCKED['mediapipe']}'")
-    assert libraries.check_mediapipe({}, locked=LOCKED).state == "fault"
+    assert loading.check_mediapipe({}, locked=LOCKED).state == "fault"
 
 
 def test_a_mediapipe_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries, "_LOADS_WITHIN", 0.2)
+    monkeypatch.setattr(loading, "_LOADS_WITHIN", 0.2)
     python = write_program(tmp_path, "python", 'case "$*" in *mediapipe*) exec sleep 60;; esac')
-    found = libraries.check_mediapipe({"mediapipe": "1.2.2"}, locked=LOCKED, python=str(python))
+    found = loading.check_mediapipe({"mediapipe": "1.2.2"}, locked=LOCKED, python=str(python))
     assert found.state == "fault"
     assert "no answer within 0.2 s" in found.found
 
 
 def test_the_ffmpeg_of_this_environment_decodes_what_laboratories_have() -> None:
-    found = libraries.check_codecs(locked=LOCKED)
+    found = loading.check_codecs(locked=LOCKED)
     assert found.state == "ok"
     assert "H.264" in found.found
     assert "ProRes" in found.found
 
 
 def test_a_codec_that_is_missing_is_named_with_what_that_means() -> None:
-    found = libraries.check_codecs(locked=LOCKED, codecs={"H.264": ("h264",), "Smell-O-Vision": ("smell", "odour")})
+    found = loading.check_codecs(locked=LOCKED, codecs={"H.264": ("h264",), "Smell-O-Vision": ("smell", "odour")})
     assert found.state == "warning"
     assert "cannot decode Smell-O-Vision" in found.found
     assert "quarantined" in found.mend
-    assert libraries.check_codecs(locked=LOCKED, codecs={"H.264": ("not-this",)}).state == "fault"
+    assert loading.check_codecs(locked=LOCKED, codecs={"H.264": ("not-this",)}).state == "fault"
 
 
 def test_a_pyav_that_does_not_load_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "av.py").write_text("raise ImportError('libavcodec.so.61: cannot open')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    found = libraries.check_codecs(locked=LOCKED)
+    found = loading.check_codecs(locked=LOCKED)
     assert found.state == "fault"
     assert "libavcodec.so.61" in found.found
 
 
 def test_snakemake_and_its_plugin_are_held_against_what_was_tried() -> None:
     def states(here: dict[str, str]) -> list[str]:
-        return [one.state for one in libraries.check_snakemake(here, wanted=WANTED, locked=LOCKED)]
+        return [one.state for one in packages.check_snakemake(here, wanted=WANTED, locked=LOCKED)]
 
     assert states(HERE) == ["ok", "ok"]
     assert states({}) == ["fault", "warning"]
-    assert states(HERE | {"snakemake": "8.30.0", libraries.PLUGIN: "2.1.0"}) == ["fault", "warning"]
-    old, plugin = libraries.check_snakemake(
-        HERE | {"snakemake": "8.30.0", libraries.PLUGIN: "2.1.0"}, wanted=WANTED, locked=LOCKED
+    assert states(HERE | {"snakemake": "8.30.0", packages.PLUGIN: "2.1.0"}) == ["fault", "warning"]
+    old, plugin = packages.check_snakemake(
+        HERE | {"snakemake": "8.30.0", packages.PLUGIN: "2.1.0"}, wanted=WANTED, locked=LOCKED
     )
     assert "Snakemake 8.30.0: want <10,>=9.27" in old.found
     assert "tried with ==2.8.0 alone" in plugin.found
@@ -297,4 +315,4 @@ def test_bytes_are_said_in_words() -> None:
 
 
 def test_the_project_itself_lies_where_the_lock_is_looked_for() -> None:
-    assert libraries.CHECKOUT == ROOT
+    assert packages.CHECKOUT == ROOT
