@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from smad_features.cluster import ClusterError, leftover_jobs
 from smad_features.findings import COMMAND, Answer, Finding, ask, count
 
-PREFIX = "smad_"  # of the names of jobs: the SLURM profile's jobname-prefix, and what the plugin puts behind it
 _CLIENT = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")
-# A finished job must be remembered for three of the plugin's waits, or it goes over to sacct by itself.
-_WAIT = 40  # seconds: slurm-init-seconds-before-status-checks, its default
+# A finished job must be remembered for three of the plugin's first waits, or it goes over to sacct by itself. Its later
+# waits are longer: two minutes are wanted.
+FIRST_WAIT = 20  # seconds: `slurm-init-seconds-before-status-checks` of the profile
+_WANTED = 120
 _SQUEUE = "snakemake --slurm-status-command squeue"
 _NOT_UP = re.compile(r"down|drain|fail|maint|power|unk|boot|inval|\*", re.IGNORECASE)
 
@@ -74,7 +76,7 @@ def check_slurm(
         said = f"the cluster has GPUs, but torch {cpu_torch} is a CPU build: jobs would not use them"
         found.append(Finding("gpu of the cluster", "warning", said, install))
     found += [*_check_munge(settings.output, run), *_check_status(settings.output, run)]
-    return [*found, _check_leftovers(folder, is_run_held=is_run_held, run=run)]
+    return [*found, _check_leftovers(folder, is_run_held=is_run_held)]
 
 
 def read_partitions(run: Callable[..., Answer] = ask) -> tuple[list[Partition], Answer]:
@@ -186,12 +188,11 @@ def _check_status(settings: str, run: Callable[..., Answer]) -> list[Finding]:
     found = re.search(r"^MinJobAge\s*=\s*(\d+)\s*([a-zA-Z]*)", settings, re.MULTILINE)
     # Read as the plugin reads it: hours, or seconds.
     age = int(found[1]) * (3600 if found[2].lower() in ("h", "hour", "hours") else 1) if found else None
-    least = 3 * _WAIT
     works = sacct.status == 0
-    if age is None or age < least:
-        spelt = f"MinJobAge {'not told' if age is None else f'{age} s'}, want {least} s"
+    if age is None or age < _WANTED:
+        spelt = f"MinJobAge {'not told' if age is None else f'{age} s'}, want {_WANTED} s"
         remedy = f"Ask the administrators for this line in slurm.conf (SLURM's own default):\n{COMMAND}MinJobAge=300"
-        if has_sacct and not works:
+        if has_sacct and not works and (age is None or age < 3 * FIRST_WAIT):
             # The plugin then goes from squeue to sacct by itself, which never tells it of an end.
             said = f"SLURM forgets finished jobs too soon for squeue ({spelt}), and sacct fails: {sacct.last}"
             inside = "sbatch --cpus-per-task=16 --mem=16G --time=1-0 --wrap 'snakemake --cores 16 all'"
@@ -201,7 +202,7 @@ def _check_status(settings: str, run: Callable[..., Answer]) -> list[Finding]:
             )
             return [Finding("job states", "fault", said, mend)]
         means = "A run may miss that a job has ended. "
-        if works:
+        if works and (age is None or age < 3 * FIRST_WAIT):
             means = "A run would ask sacct, and wait for ever for a job that was cancelled: stop it then (Ctrl-C), and"
             means += " start it again. "
         return [Finding("job states", "warning", f"SLURM forgets finished jobs soon ({spelt})", means + remedy)]
@@ -218,21 +219,18 @@ def _check_status(settings: str, run: Callable[..., Answer]) -> list[Finding]:
     return [Finding("job states", "ok", f"squeue tells of jobs for {age} s after their end; sacct works, too")]
 
 
-def _check_leftovers(folder: Path, *, is_run_held: bool, run: Callable[..., Answer]) -> Finding:
+def _check_leftovers(folder: Path, *, is_run_held: bool) -> Finding:
     """Jobs of this working directory in the queue."""
-    answer = run(["squeue", "-h", "-u", getpass.getuser(), "-o", "%i|%j|%T|%Z"])
-    if answer.status != 0:
+    try:
+        jobs = leftover_jobs(folder)
+    except ClusterError as error:
         mend = f"Before you start or unlock a run, make sure that none of its jobs is left:\n{COMMAND}squeue --me"
-        return Finding("jobs left behind", "fault", f"squeue does not tell of jobs: {answer.last}", mend)
-    jobs = []
-    for line in answer.output.splitlines():
-        number, name, state, place = ([*line.strip().split("|", 3), "", "", ""])[:4]
-        if name.startswith(PREFIX) and place and Path(place).resolve() == folder.resolve():
-            jobs.append((number.partition("_")[0], state))  # 12_[3-5]: an array is cancelled as a whole
+        return Finding("jobs left behind", "fault", f"it cannot be told whether there are any: {error}", mend)
     if not jobs:
         return Finding("jobs left behind", "ok", f"no job of a run in {folder} is in SLURM's queue")
-    numbers = list(dict.fromkeys(number for number, _ in jobs))
-    states = ", ".join(f"{sum(s == state for _, s in jobs)} {state}" for state in sorted({s for _, s in jobs}))
+    numbers = list(dict.fromkeys(job.number.partition("_")[0] for job in jobs))  # 12_[3-5]: an array, ended as a whole
+    by_state = Counter(job.state for job in jobs)
+    states = ", ".join(f"{by_state[state]} {state}" for state in sorted(by_state))
     if is_run_held:
         said = f"{count(len(jobs), 'job')} in SLURM's queue ({states}), of the run that is at work here"
         return Finding("jobs left behind", "ok", said)
@@ -240,7 +238,8 @@ def _check_leftovers(folder: Path, *, is_run_held: bool, run: Callable[..., Answ
         "jobs left behind",
         "fault",
         f"{count(len(jobs), 'job')} of an earlier run in {folder} in SLURM's queue ({states}), and no run is at work",
-        "They would write into what the next run makes. Before you start or unlock one, cancel them:\n"
+        "They would write into what the next run makes. That run cancels those that it knows of; by hand, before you start"
+        " or unlock anything:\n"
         f"{COMMAND}scancel {' '.join(numbers)}\n"
         "and wait until this prints nothing:\n"
         f"{COMMAND}squeue -h -j {','.join(numbers)}",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import time
 from pathlib import Path
 
 import pytest
+import yaml
+from conftest import ROOT
 from fake_machine import CLUSTER, only_programs
 
 from smad_features import doctor_nodes
-from smad_features.doctor_slurm import check_slurm
+from smad_features.doctor_slurm import FIRST_WAIT, check_slurm
 from smad_features.findings import COMMAND, Answer, Finding
 
 INSTALLED = {"av": "18.1.0", "numpy": "2.4.6"}
@@ -26,6 +29,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A cluster that is well, but for the programs that are given; gives what is found of it, by name."""
 
     def look(*, without: tuple[str, ...] = (), is_run_held: bool = False, torch: str | None = None, **other: str):
+        shutil.rmtree(tmp_path / "bin", ignore_errors=True)
         programs = {name: script for name, script in (CLUSTER | other).items() if name not in without}
         only_programs(tmp_path / "bin", monkeypatch, **programs)
         study = tmp_path / "study"
@@ -129,11 +133,21 @@ def test_a_short_memory_of_jobs_is_worse_without_accounting(cluster) -> None:
     assert "wait for ever" in found.mend
     assert commands(found)[1].startswith("sbatch ")
     found = cluster(scontrol=short, without=("sacct",))["job states"]
-    assert found.state in ("warning", "fault")
+    assert found.state == "warning"
+    assert "may miss that a job has ended" in found.mend
+    found = cluster(scontrol="echo 'MinJobAge               = 90 sec'", sacct=FAILS)["job states"]
+    assert found.state == "warning"  # squeue is asked all the same
+
+
+def test_the_first_wait_is_that_of_the_profile() -> None:
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/profile.yaml").read_text(encoding="utf-8"))
+    assert profile["slurm-init-seconds-before-status-checks"] == FIRST_WAIT
+    assert profile["slurm-status-command"] == "squeue"
 
 
 @pytest.mark.parametrize("spelt", ["300 sec", "1h", "3600", "119", "120 sec", "2 hours"])
 def test_the_memory_of_jobs_is_read_as_the_plugin_reads_it(cluster, spelt: str) -> None:
+    # What the plugin itself would say at its start, with its own first wait.
     query = pytest.importorskip("snakemake_executor_plugin_slurm.job_status_query")
     found = cluster(scontrol=f"echo 'MinJobAge               = {spelt}'")["job states"]
     assert (found.state == "ok") == query.should_recommend_squeue_status_command()
