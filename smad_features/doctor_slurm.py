@@ -18,6 +18,7 @@ _CLIENT = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")
 # waits are longer: two minutes are wanted.
 FIRST_WAIT = 20  # seconds: `slurm-init-seconds-before-status-checks` of the profile
 _WANTED = 120
+_IN_PROFILE = "in the file workflow/profiles/slurm/profile.yaml, as a line under `default-resources`"
 _SQUEUE = "snakemake --slurm-status-command squeue"
 _NOT_UP = re.compile(r"down|drain|fail|maint|power|unk|boot|inval|\*", re.IGNORECASE)
 
@@ -142,8 +143,7 @@ def _check_partitions(run: Callable[..., Answer]) -> Finding:
             "slurm",
             "warning",
             f"no partition is the default one: {said}",
-            f"Name one in each run, for example {use}:\n"
-            f"{COMMAND}snakemake --profile workflow/profiles/slurm --default-resources slurm_partition={use}",
+            f"Name one, for example {use}, {_IN_PROFILE}:\n{COMMAND}- slurm_partition={use}",
         )
     if not any(one.works and one.name == default for one in partitions):
         use = next(one.name for one in partitions if one.works)
@@ -151,8 +151,8 @@ def _check_partitions(run: Callable[..., Answer]) -> Finding:
             "slurm",
             "warning",
             f"no node of the default partition {default} is up: {said}",
-            f"Jobs would wait until it is (`sinfo -R` says why). Or name another in each run:\n"
-            f"{COMMAND}snakemake --profile workflow/profiles/slurm --default-resources slurm_partition={use}",
+            f"Jobs would wait until it is (`sinfo -R` says why). Or name another {_IN_PROFILE}:\n"
+            f"{COMMAND}- slurm_partition={use}",
         )
     return Finding("slurm", "ok", f"the controller answers; partitions: {said}; default: {default}")
 
@@ -238,8 +238,8 @@ def _check_leftovers(folder: Path, *, is_run_held: bool) -> Finding:
         "jobs left behind",
         "fault",
         f"{count(len(jobs), 'job')} of an earlier run in {folder} in SLURM's queue ({states}), and no run is at work",
-        "They would write into what the next run makes. That run cancels those that it knows of; by hand, before you start"
-        " or unlock anything:\n"
+        "They would write into what the next run makes. That run cancels those that it knows of; by hand, before you"
+        " start or unlock anything:\n"
         f"{COMMAND}scancel {' '.join(numbers)}\n"
         "and wait until this prints nothing:\n"
         f"{COMMAND}squeue -h -j {','.join(numbers)}",
