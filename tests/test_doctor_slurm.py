@@ -86,11 +86,11 @@ def sinfo(*lines: str) -> str:
     return "; ".join(f"echo '{line}'" for line in lines)
 
 
-def test_partitions_without_a_default_are_named_with_the_option_that_picks_one(cluster) -> None:
+def test_partitions_without_a_default_are_named_with_the_line_that_picks_one(cluster) -> None:
     found = cluster(sinfo=sinfo("long|up|10-00:00:00|4|(null)|mixed", "gpu|up|1-00:00:00|1|gpu:a100:4(S:0-1)|idle"))
     assert found["slurm"].state == "warning"
     assert "long (4 of 4 nodes up), gpu (1 of 1 node up, with GPUs)" in found["slurm"].found
-    assert commands(found["slurm"])[0].endswith("--default-resources slurm_partition=long")
+    assert commands(found["slurm"]) == ["- slurm_partition=long"]
 
 
 def test_a_cluster_without_a_node_that_is_up_is_a_fault(cluster) -> None:
@@ -100,7 +100,7 @@ def test_a_cluster_without_a_node_that_is_up_is_a_fault(cluster) -> None:
     found = cluster(sinfo=sinfo("work*|up|1:00|2|(null)|drained", "rest|up|1:00|1|(null)|idle"))
     assert found["slurm"].state == "warning"
     assert "no node of the default partition work is up" in found["slurm"].found
-    assert commands(found["slurm"])[0].endswith("slurm_partition=rest")
+    assert commands(found["slurm"]) == ["- slurm_partition=rest"]
     assert cluster(sinfo="exit 0")["slurm"].state == "fault"
 
 
