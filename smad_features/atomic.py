@@ -69,6 +69,11 @@ def check_writable(folder: Path) -> None:
         trial.unlink()
 
 
+def is_draft(name: str) -> bool:
+    """Whether a file of this name is one that was never put into place."""
+    return _DRAFT.fullmatch(name) is not None
+
+
 def sweep_drafts(folder: Path) -> None:
     """Remove the drafts of processes that were killed, ours alone, below ``folder``; the insides of stores aside.
 
@@ -77,5 +82,5 @@ def sweep_drafts(folder: Path) -> None:
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.endswith(".zarr")]
         for name in files:
-            if _DRAFT.fullmatch(name):
+            if is_draft(name):
                 Path(place, name).unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from smad_features import look_commands, stage_commands
+from smad_features import look_commands, machine_commands, stage_commands
 from smad_features.atomic import StorageError
 from smad_features.config import ConfigError, complete_config, load_config
 from smad_features.freshness import STAGES
@@ -120,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("clip")
     sub.add_argument("--output", type=Path, help="default: inspect-CLIP.png")
+    sub = command(
+        "doctor", machine_commands.run_doctor, "check this machine, and say how to mend it; exit 0 = a run can start"
+    )
+    sub.add_argument("--json", action="store_true", help="for programs")
+    sub.add_argument(
+        "--ask-nodes",
+        nargs="?",
+        const="",
+        metavar="PARTITION",
+        help="also ask each node of a SLURM cluster, by a job of a second; default: the default partition's",
+    )
     return parser
 
 

