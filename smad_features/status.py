@@ -20,7 +20,7 @@ from smad_features.later_stages import LATER_STAGES, Later, explain_later, read_
 from smad_features.manifest import Clip, TableError
 
 STATES = ("fresh", "stale", "missing", "waits", "quarantined", "failed")
-_FEATURES = ("list_clips", "quality", "pack")
+FEATURES = ("list_clips", "quality", "pack")  # the rules after the units, up to the cache
 _LARGE = 1_000_000  # bytes: inputs from this size on Snakemake compares by their times
 
 
@@ -67,7 +67,7 @@ def find_status(plan: Sequence[PlannedUnit], later: Later, *, root: Path) -> Sta
     waiting = {Path(file) for _, file in status.jobs}
     for stage in LATER_STAGES:
         products = list(later.outputs(stage))
-        if not products or (stage not in _FEATURES and not Path("results/folds.tsv").exists()):
+        if not products or (stage not in FEATURES and not Path("results/folds.tsv").exists()):
             continue
         counts = status.stages.setdefault(stage, Counter())
         for name, file in products:
