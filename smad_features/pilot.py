@@ -194,6 +194,8 @@ def _run(stage: str, folder: Path, rows: Sequence[str], *, sizes: dict[str, int]
         if process.returncode is None:
             process.kill()
             process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
     total = time.monotonic() - begun
     if process.returncode:
         raise PilotError(_last_word(process.returncode, said))

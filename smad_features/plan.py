@@ -142,7 +142,7 @@ class Estimate:
     inodes
         New files and folders.
     memory
-        Bytes of as many jobs as run at once.
+        Bytes of as many jobs as run at once, were they the largest.
     """
 
     stages: list[StageEstimate]
@@ -214,7 +214,7 @@ def estimate(
     notes = 3 * jobs + sum(_FILES[rule] for rule in last_jobs)
     small = _SMALL * notes
     beside = cores * max((stage.unit for stage in stages), default=0)  # the old one is put aside, the new one a draft
-    at_once = min(cores, jobs) * max((stage.memory for stage in stages), default=0)
+    at_once = sum(sorted((stage.memory for stage in stages for _ in range(stage.jobs)), reverse=True)[:cores])
     packing = _PYTHON + min(cores, 4) * _COPIES * packed.shard_size if last_jobs else 0
     return Estimate(
         stages=stages,
@@ -271,7 +271,7 @@ def cores_that_fit(estimated: Estimate, *, memory: int) -> int:
 
 
 def group_size(estimated: Estimate) -> int:
-    """Participants for a job of a cluster: half an hour of work, but at most a quarter of all, which then run at once."""
+    """Participants a job of a cluster: half an hour of work, but at most a quarter of all, which run at once then."""
     longest = max((stage.one_job[1] for stage in estimated.stages), default=_HALF_HOUR)
     most = max((stage.jobs for stage in estimated.stages), default=1)
     return max(1, min(math.ceil(most / 4), int(_HALF_HOUR / longest)))

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from smad_features.costs import Needs, job_needs, training_needs
-from smad_features.machine import Machine, look_at_machine
+from smad_features.machine import look_at_machine
 from smad_features.manifest import Clip, TableError, check_clips
 from smad_features.model_files import ModelFileError, find_models
 from smad_features.pilot import PilotError, choose, pilot_folder, run_pilot
-from smad_features.plan import RULES, Estimate, Rate, arrays_of, built_in, estimate, group_size, submissions
-from smad_features.plan_faults import DOCTOR, find_faults, in_bytes, in_time
+from smad_features.plan import RULES, Estimate, Rate, arrays_of, built_in, estimate, submissions
+from smad_features.plan_faults import DOCTOR, find_faults
 from smad_features.study import FINGERPRINTS, RESULTS, read_study
 from smad_features.to_make import ToMake, find_to_make
 
+_BUSY = 0.6  # seconds of a processor for each of the clock: less is waiting
 _PLACES = (RESULTS, Path("logs"), Path(".smad"))
 
 
@@ -77,7 +78,9 @@ def run_plan(options: argparse.Namespace) -> int:
         }
         print(json.dumps(said, indent=1))
     else:
-        _show(clips, config, todo, estimated, rates, machine, needs)
+        from smad_features.plan_words import show_plan
+
+        show_plan(clips, config, todo, estimated, rates, machine, needs)
         print("".join(f"Warning: {sentence}.\n" for sentence in warnings), end="")
         print("".join(f"This would stop a build: {sentence}.\n" for sentence in stops), end="")
     return 1 if stops else 0
@@ -113,6 +116,11 @@ def _find_rates(todo: ToMake, config: dict[str, Any], *, count: int) -> tuple[di
                 continue
             if run.rate is not None:
                 rates[stage] = run.rate
+                if run.rate.processors < _BUSY:
+                    warnings.append(
+                        f"{stage}: the pilot had a core for {run.rate.processors:.0%} of its time: the machine is busy,"
+                        " or its disk slow, and the times may be too long"
+                    )
                 warnings += [
                     f"{sentence}: it would be {_fate(config)}; another was taken" for sentence in run.unreadable
                 ]
@@ -157,92 +165,3 @@ def _needs(todo: ToMake, clips: list[Clip], config: dict[str, Any], estimated: E
         elif rule in ("list_clips", "quality", "pack"):
             found[rule] = job_needs(rule, clips=len(clips), size=estimated.cache.size)
     return found
-
-
-def _show(
-    clips: list[Clip],
-    config: dict[str, Any],
-    todo: ToMake,
-    estimated: Estimate,
-    rates: dict[str, Rate],
-    machine: Machine,
-    needs: dict[str, Needs],
-) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(soft_wrap=True, highlight=False)
-    people = len({clip.participant for clip in clips})
-    sources = sum(size for sizes in todo.sizes.values() for size in sizes.values())
-    console.print(f"{config['clips']}: {len(clips)} clips of {people} participants, {in_bytes(sources)} of sources")
-    if not todo.jobs:
-        console.print("nothing to make: all is fresh")
-    if estimated.stages:
-        table = Table(
-            "stage", "jobs", "clips", "start", "a clip", "follows", "a job's memory", "a unit", title="Features"
-        )
-        for stage in estimated.stages:
-            rate = rates[stage.stage]
-            times = [clip.seconds for clip in rate.clips]
-            table.add_row(
-                stage.stage,
-                str(stage.jobs),
-                str(stage.clips),
-                in_time(rate.start),
-                f"{in_time(min(times))} to {in_time(max(times))}" if times else "-",
-                ("size" if stage.by_size else "number") + ("" if stage.is_measured else ", built in"),
-                in_bytes(stage.memory),
-                in_bytes(stage.unit),
-            )
-        Console().print(table)
-    if todo.jobs:
-        together = config["run"]["participants_per_job"]
-        shown = together or group_size(estimated)
-        alone, grouped = submissions(todo.jobs, None), submissions(todo.jobs, shown)
-        table = Table("rule", "jobs", f"{shown} participants a job", "a job asks a cluster for", title="Jobs")
-        for rule, count in alone.items():
-            asked = needs.get(rule)
-            words = f"{asked.mem_mb} MiB, {asked.runtime} min" if asked else ""
-            table.add_row(rule, str(count), str(grouped[rule]), words)
-        table.add_row("together", str(sum(alone.values())), str(sum(grouped.values())), "")
-        Console().print(table)
-        if together is None:
-            console.print(
-                f"Here each participant is a job of its own; on a cluster, `run: {{participants_per_job: {shown}}}` makes"
-                " jobs of half an hour, or of a quarter of the participants"
-            )
-    low, middle, high = estimated.seconds
-    if middle:
-        console.print(
-            f"Features on {estimated.cores} cores: about {in_time(middle)} ({in_time(low)} to {in_time(high)}),"
-            f" {in_time(estimated.work[1])} of processors in the jobs of units"
-        )
-    console.print(
-        "Disk: " + ", ".join(f"{name} {in_bytes(size)}" for name, size in estimated.disk.items() if size)
-        + (f"; {in_bytes(estimated.room)} must be free, {in_bytes(machine.free)} are" if todo.jobs else "")
-    )  # fmt: skip
-    if todo.jobs:
-        left = "" if machine.files is None else f", the file system takes {machine.files}"
-        console.print(f"Files and folders: {estimated.inodes} new{left}")
-    if estimated.memory:
-        console.print(f"Memory: {in_bytes(estimated.memory)} at once, of {in_bytes(machine.memory)}")
-    cache = estimated.cache
-    console.print(
-        f"Cache: {cache.shards} shards of up to {cache.clips_a_shard} clips, {in_bytes(cache.shard_size)} each over all"
-        " arrays"
-    )
-    if todo.jobs.get("train_model"):
-        console.print(
-            f"Training: {todo.jobs['train_model']} networks; no pilot tells their time, nor that of what comes after"
-            " (benchmarks/README.md says what was measured elsewhere)"
-        )
-    if todo.no_benchmark is not None:
-        console.print(f"Features only: {todo.no_benchmark}")
-    if any(stage.is_measured for stage in estimated.stages):
-        count = max(len(rate.clips) for rate in rates.values())
-        console.print(
-            f"This is an estimate from {count} clips a stage, made one at a time: the range is what it would be if all"
-            " were as the quickest, or the slowest, of them"
-        )
-    if any(not stage.is_measured for stage in estimated.stages):
-        console.print("Rates that are built in are of other data and another machine: only the order of size is right")
