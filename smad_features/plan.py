@@ -9,13 +9,14 @@ import heapq
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from smad_features import schema
 from smad_features.shards import clips_a_shard
 
+_T = TypeVar("_T")
 RULES = {"faces": "extract_faces", "eyes": "resample_eyes", "gaze_content": "extract_gaze_content"}
 WHOLE_CHUNKS = ("face", "gaze_content")  # a clip is a chunk: the last shard holds no more than its clips
 _JOB = 0.02  # seconds that Snakemake takes for a job, one job after another
@@ -165,6 +166,7 @@ def estimate(
     participants: int,
     clips: int,
     last_jobs: Sequence[str],
+    per_job: int | None = None,
     unread: int = 0,
     kept: int = 0,
     held: int = 0,
@@ -185,6 +187,8 @@ def estimate(
         Of the whole study.
     last_jobs
         Those of list_clips, quality and pack that run.
+    per_job
+        Participants that share a job. Each is still reckoned with a start of its own, which is more than it needs.
     unread
         Bytes of sources whose content no run has seen yet: the first one reads them before any job begins.
     kept
@@ -194,7 +198,7 @@ def estimate(
     """
     stages = [_stage(stage, todo, rates[stage]) for stage, todo in units.items() if todo]
     packed = cache_size(specs, clips=clips, participants=participants)
-    jobs = sum(stage.jobs for stage in stages)
+    jobs = sum(len(dealt_out(todo, per_job)) for todo in units.values())
     fixed = (_START + _PLANNING * participants + _JOB * (jobs + len(last_jobs))) if jobs or last_jobs else 0.0
     fixed += unread / _READING
     fixed += _LAST_JOBS + packed.size / _PACKING if last_jobs else 0.0
@@ -204,14 +208,21 @@ def estimate(
         # What reads other units waits for them.
         waves = [[s for s in units if s != "gaze_content"], [s for s in units if s == "gaze_content"]]
         clock = sum(
-            makespan([rates[s].seconds(todo.sizes)[which] for s in wave for todo in units[s]], cores=cores)
+            makespan(
+                [
+                    sum(rates[s].seconds(todo.sizes)[which] for todo in job)
+                    for s in wave
+                    for job in dealt_out(units[s], per_job)
+                ],
+                cores=cores,
+            )
             for wave in waves
         )
         seconds.append(fixed + max(clock, work[which] / cores))
     made = sum(stage.units for stage in stages)
     replaced = sum(todo.replaced for some in units.values() for todo in some)
     new_cache = packed.size if last_jobs else 0
-    notes = 3 * jobs + sum(_FILES[rule] for rule in last_jobs)
+    notes = 3 * sum(stage.jobs for stage in stages) + sum(_FILES[rule] for rule in last_jobs)
     small = _SMALL * notes
     beside = cores * max((stage.unit for stage in stages), default=0)  # the old one is put aside, the new one a draft
     at_once = sum(sorted((stage.memory for stage in stages for _ in range(stage.jobs)), reverse=True)[:cores])
@@ -278,9 +289,18 @@ def group_size(estimated: Estimate) -> int:
 
 
 def submissions(jobs: dict[str, int], participants_per_job: int | None) -> dict[str, int]:
-    """Jobs that a cluster is given, by rule: those of units so many participants together."""
-    together = participants_per_job or 1
-    return {rule: math.ceil(n / together) if rule in RULES.values() else n for rule, n in jobs.items()}
+    """Jobs by rule, where so many participants share one (`shared_jobs.deal_out`); None = each has its own."""
+    if participants_per_job is None:
+        return jobs
+    shared = sum(math.ceil(jobs.get(rule, 0) / participants_per_job) for rule in RULES.values())
+    others = {rule: count for rule, count in jobs.items() if rule not in RULES.values()}
+    return ({"make_units": shared} if shared else {}) | others
+
+
+def dealt_out(units: Sequence[_T], participants_per_job: int | None) -> list[Sequence[_T]]:
+    """The units of each job, evenly spread as `shared_jobs.deal_out` does it."""
+    count = math.ceil(len(units) / (participants_per_job or 1))
+    return [units[n * len(units) // count : (n + 1) * len(units) // count] for n in range(count)]
 
 
 def _stage(stage: str, todo: Sequence[UnitToMake], rate: Rate) -> StageEstimate:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from smad_features.costs import Needs, job_needs, training_needs
+from smad_features.freshness import STAGES, by_participant
 from smad_features.machine import look_at_machine
 from smad_features.manifest import Clip, TableError, check_clips
 from smad_features.model_files import ModelFileError, find_models
 from smad_features.pilot import PilotError, choose, pilot_folder, run_pilot
-from smad_features.plan import RULES, Estimate, Rate, arrays_of, built_in, estimate, submissions
+from smad_features.plan import RULES, Estimate, Rate, arrays_of, built_in, dealt_out, estimate, submissions
 from smad_features.plan_faults import DOCTOR, find_faults
+from smad_features.status import FEATURES
 from smad_features.study import FINGERPRINTS, RESULTS, read_study
 from smad_features.to_make import ToMake, find_to_make
 
@@ -52,7 +54,8 @@ def run_plan(options: argparse.Namespace) -> int:
         cores=cores,
         participants=len({clip.participant for clip in clips}),
         clips=todo.whole if config["on_bad_clip"] == "quarantine" else len(clips),
-        last_jobs=[rule for rule in ("list_clips", "quality", "pack") if rule in todo.jobs],
+        last_jobs=[rule for rule in FEATURES if rule in todo.jobs],
+        per_job=config["run"]["participants_per_job"],
         unread=todo.unread,
         kept=todo.kept,
         held=todo.held,
@@ -144,17 +147,19 @@ def _fate(config: dict[str, Any]) -> str:
 
 def _needs(todo: ToMake, clips: list[Clip], config: dict[str, Any], estimated: Estimate) -> dict[str, Needs]:
     """What a job of each rule asks of a cluster: the largest one."""
-    together = config["run"]["participants_per_job"] or 1
+    own = by_participant(clips)
     found = {}
     for stage, units in todo.units.items():
-        if units:
-            largest = max(units, key=lambda unit: sum(unit.sizes))
-            found[RULES[stage]] = job_needs(
-                RULES[stage], clips=largest.rows * together, size=sum(largest.sizes) * together
-            )
+        asked = []
+        for job in dealt_out(units, config["run"]["participants_per_job"]):
+            named = [clip for unit in job for clip in own[unit.participant] if getattr(clip, STAGES[stage].file_column)]
+            size = sum(todo.sizes[stage].get(clip.clip, 0) for clip in named)
+            asked.append(job_needs(RULES[stage], clips=len(named), size=size))
+        if asked:
+            found[RULES[stage]] = max(asked, key=lambda needs: (needs.mem_mb, needs.runtime))
+    train = config["train"]
     for rule in todo.jobs.keys() - found.keys():
         if rule == "train_model":
-            train = config["train"]
             found[rule] = training_needs(
                 clips=len(clips),
                 epochs=train["epochs"],
@@ -162,6 +167,7 @@ def _needs(todo: ToMake, clips: list[Clip], config: dict[str, Any], estimated: E
                 is_frozen=train["freeze_face"],
                 has_gpu=False,
             )
-        elif rule in ("list_clips", "quality", "pack"):
-            found[rule] = job_needs(rule, clips=len(clips), size=estimated.cache.size)
+        else:
+            size = estimated.cache.size if rule in FEATURES else 0  # of their inputs, the units
+            found[rule] = job_needs(rule, clips=len(clips), size=size)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 from smad_features.costs import Needs
 from smad_features.machine import Machine
 from smad_features.manifest import Clip
-from smad_features.plan import Estimate, Rate, group_size, submissions
+from smad_features.plan import RULES, Estimate, Rate, group_size
 from smad_features.plan_faults import in_bytes, in_time
 from smad_features.to_make import ToMake
 
@@ -49,17 +50,18 @@ def show_plan(
     if todo.jobs:
         together = config["run"]["participants_per_job"]
         shown = together or group_size(estimated)
-        alone, grouped = submissions(todo.jobs, None), submissions(todo.jobs, shown)
+        grouped = {
+            rule: math.ceil(count / shown) if rule in RULES.values() else count for rule, count in todo.jobs.items()
+        }
         table = Table("rule", "jobs", f"{shown} participants a job", "a job asks a cluster for", title="Jobs")
-        for rule, count in alone.items():
-            asked = needs.get(rule)
-            words = f"{asked.mem_mb} MiB, {asked.runtime} min" if asked else ""
-            table.add_row(rule, str(count), str(grouped[rule]), words)
-        table.add_row("together", str(sum(alone.values())), str(sum(grouped.values())), "")
+        for rule, count in todo.jobs.items():
+            asked = needs[rule]
+            table.add_row(rule, str(count), str(grouped[rule]), f"{asked.mem_mb} MiB, {asked.runtime} min")
+        table.add_row("together", str(sum(todo.jobs.values())), str(sum(grouped.values())), "")
         Console().print(table)
         if together is None:
             console.print(
-                f"Here each participant is a job of its own; on a cluster, `run: {{participants_per_job: {shown}}}`"
+                f"Here each participant is a job of its own; on a cluster, `run={{participants_per_job: {shown}}}`"
                 " makes jobs of half an hour, or of a quarter of the participants where that is less"
             )
     low, middle, high = estimated.seconds

@@ -29,6 +29,7 @@ from smad_features.plan import (
     UnitToMake,
     cache_size,
     cores_that_fit,
+    dealt_out,
     estimate,
     group_size,
     makespan,
@@ -108,7 +109,8 @@ def test_an_estimate_is_the_sum_that_a_person_would_make() -> None:
 def test_a_cluster_gets_fewer_jobs_where_participants_share_one() -> None:
     jobs = {"extract_faces": 121, "resample_eyes": 121, "pack": 1, "train_model": 20}
     assert submissions(jobs, None) == jobs
-    assert submissions(jobs, 10) == {"extract_faces": 13, "resample_eyes": 13, "pack": 1, "train_model": 20}
+    assert submissions(jobs, 10) == {"make_units": 26, "pack": 1, "train_model": 20}
+    assert [list(job) for job in dealt_out(range(9), 8)] == [[0, 1, 2, 3], [4, 5, 6, 7, 8]]
     units = {"faces": [UnitToMake(f"P{i}", 10, (10,) * 10) for i in range(121)]}
     slow = replace(RATE, clips=(PilotClip("a", 29.9, 10),))  # 300 s a participant
     specs = schema.face_arrays(frames=1, size=16)
@@ -201,6 +203,16 @@ def test_after_a_build_nothing_is_to_be_made_and_a_new_clip_is_a_job(
     assert said["jobs"] == run_workflow(study, "features", "-n").jobs
     assert (said["jobs"]["extract_faces"], said["estimate"]["stages"][0]["clips"]) == (1, 1)  # the others are kept
     assert said["estimate"]["disk"]["cache before"] > 0
+
+
+def test_participants_that_share_a_job_are_counted_as_they_are_dealt_out(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(study, run={"participants_per_job": 2})
+    said = planned(capsys, "--pilot", "0", "--cores", "2")
+    assert said["submissions"] == run_workflow(study, "features", "-n").jobs
+    assert said["submissions"]["make_units"] == 4
+    assert said["needs"]["extract_faces"]["mem_mb"] >= 1500
 
 
 @pytest.mark.slow
