@@ -119,6 +119,8 @@ def run_pilot(
     ------
     PilotError
         A job failed, by no fault of its clips.
+    OSError
+        The folder cannot be written to.
     """
     column = STAGES[stage].file_column
     unreadable: list[str] = []
@@ -198,7 +200,8 @@ def _run(stage: str, folder: Path, rows: Sequence[str], *, sizes: dict[str, int]
             process.stderr.close()
     total = time.monotonic() - begun
     if process.returncode:
-        raise PilotError(_last_word(process.returncode, said))
+        word = _last_word(process.returncode, said)
+        raise PilotError(word) if "cannot be written" not in word else OSError(f"{folder}: {word}")
     moments = [ends[name] for name in rows if name in ends]
     took = dict(zip(rows[1:], (b - a for a, b in pairwise(moments)), strict=False))
     unit, row = _sizes_of(folder / output)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from smad_features.atomic import StorageError
 from smad_features.costs import Needs, job_needs, training_needs
 from smad_features.freshness import STAGES, by_participant
 from smad_features.machine import look_at_machine
@@ -43,6 +44,9 @@ def run_plan(options: argparse.Namespace) -> int:
     cores = options.cores or machine.cores
     try:
         rates, stops, warnings = _find_rates(todo, config, count=options.pilot)
+    except OSError as error:
+        words = f"the pilot has no temporary folder that it can work in ({error})"
+        raise StorageError(f"{words}: make room there, or name another place: TMPDIR=/some/folder") from error
     except KeyboardInterrupt:
         print("smad-features plan: stopped; what the pilot made is removed", file=sys.stderr)
         return 130

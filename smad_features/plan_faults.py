@@ -90,10 +90,12 @@ def in_bytes(size: float) -> str:
 
 
 def in_time(seconds: float) -> str:
-    """Seconds in words: 2 h 05 min."""
+    """Seconds in words: 40 ms, 12 s, 3 min 05 s, 45 min, 2 h 05 min."""
     if seconds < 1:
         return f"{max(1, round(1000 * seconds))} ms"
     if seconds < 100:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds < 1200:
+        return f"{round(seconds) // 60} min {round(seconds) % 60:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

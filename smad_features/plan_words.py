@@ -95,7 +95,8 @@ def show_plan(
         count = max(len(rate.clips) for rate in rates.values() if rate.is_measured)
         console.print(
             f"This is an estimate from {count} clips a stage, made one after another: the range is what it would be if"
-            " all were as the quickest, or the slowest, of them; where other work runs, too, it takes longer"
+            " all were as the quickest, or the slowest, of them; where other work runs, too, it takes longer."
+            " Snakemake's own time, and that of list_clips, quality and pack, are built in"
         )
     if any(not stage.is_measured for stage in estimated.stages):
         console.print("Rates that are built in are of other data and another machine: only the order of size is right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from smad_features.plan import (
     makespan,
     submissions,
 )
+from smad_features.plan_faults import in_time
 
 HERE = ["--configfile", "config.yaml"]
 # A second a job, one and three seconds a clip of 10 and 30 bytes, on one processor in 100 bytes of memory.
@@ -309,6 +311,21 @@ def test_a_library_that_fails_is_no_fault_of_the_clips(broken: Path, capsys: pyt
     assert _last_word(-9, []) == "its job was killed (signal 9: most often for want of memory)"
 
 
+def test_a_pilot_without_room_for_its_files_asks_for_another_place(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # `ulimit -f`, which the job inherits
+    try:
+        assert main(["plan", *HERE, "--pilot", "1"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"smad-features plan: the pilot has no temporary folder that it can work in ({study.parent}")
+    assert "pilot.zarr.zip: cannot be written: files of that size are not allowed here" in said
+    assert said.endswith("TMPDIR=/some/folder")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_plan_that_is_stopped_leaves_nothing(broken: Path, number: signal.Signals) -> None:
     begun = broken.parent / "begun"
@@ -399,6 +416,14 @@ def test_memory_and_cores_that_do_not_suffice_are_said_with_what_to_do(
     (warning,) = planned(capsys, "--pilot", "0", "--cores", "32")["warnings"]
     assert warning.startswith("cores: 32 are asked for, and this machine gives 4: ")
     assert warning.endswith("here, give `--cores 4`")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0421, "42 ms"), (2.345, "2.3 s"), (60, "60 s"), (185, "3 min 05 s"), (2700, "45 min"), (7500, "2 h 05 min")],
+)
+def test_times_are_as_people_say_them(seconds: float, words: str) -> None:
+    assert in_time(seconds) == words
 
 
 def test_a_person_reads_what_a_program_reads(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
