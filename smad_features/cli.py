@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from smad_features import look_commands, machine_commands, plan_commands, stage_commands
+from smad_features import look_commands, machine_commands, stage_commands
 from smad_features.atomic import StorageError
 from smad_features.config import ConfigError, complete_config, load_config
 from smad_features.freshness import STAGES
@@ -82,9 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command("check", look_commands.run_check, "check the configuration and all tables, and say what they hold")
-    sub = command(
-        "plan", plan_commands.run_plan, "say what a build will need: jobs, time, disk, files, memory; makes nothing"
-    )
+    sub = command("plan", _plan, "say what a build will need: jobs, time, disk, files, memory; makes nothing")
     sub.add_argument("--cores", type=int, help="jobs at once; default: the cores that can be used here")
     sub.add_argument("--pilot", type=int, default=3, help="clips a stage that are tried out; default: 3, 0 = none")
     sub.add_argument("--json", action="store_true", help="for programs")
@@ -151,6 +149,12 @@ def _demo_data(options: argparse.Namespace) -> int:
         return 1
     print(f"{options.folder}: synthetic clips; nobody in them exists (README.txt there says how they were made)")
     return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from smad_features.plan_commands import run_plan  # each job of a run starts this program, and needs none of it
+
+    return run_plan(options)
 
 
 def _index(options: argparse.Namespace) -> int:
