@@ -241,7 +241,7 @@ def estimate(
         },
         room=max(0, made - replaced) + 2 * beside + new_cache + small,
         inodes=notes
-        + _FOLDERS
+        + (0 if kept else _FOLDERS)
         + sum(not todo.replaced for some in units.values() for todo in some)
         + (packed.files if last_jobs else 0),
         memory=max(at_once, packing),

@@ -100,7 +100,7 @@ def _find_rates(todo: ToMake, config: dict[str, Any], *, count: int) -> tuple[di
     stops: list[str] = []
     warnings: list[str] = []
     try:
-        if todo.units["faces"] and count:
+        if todo.units["faces"]:
             find_models(config["face"])
         stages = [stage for stage in todo.units if todo.clips[stage] and count]
     except ModelFileError as error:

@@ -13,6 +13,7 @@ from smad_features.machine import Machine
 from smad_features.manifest import Clip
 from smad_features.plan import RULES, Estimate, Rate, group_size
 from smad_features.plan_faults import in_bytes, in_time
+from smad_features.status import FEATURES
 from smad_features.to_make import ToMake
 
 
@@ -32,6 +33,8 @@ def show_plan(
     console.print(f"{config['clips']}: {len(clips)} clips of {people} participants, {in_bytes(sources)} of sources")
     if not todo.jobs:
         console.print("nothing to make: all is fresh")
+    elif not any(rule in todo.jobs for rule in (*RULES.values(), *FEATURES)):
+        console.print("features: nothing to make, all is fresh")
     if estimated.stages:
         table = Table("stage", "jobs", "clips", "start", "a clip", "by its", "memory", title="Units")
         for stage in estimated.stages:
@@ -50,16 +53,19 @@ def show_plan(
     if todo.jobs:
         together = config["run"]["participants_per_job"]
         shown = together or group_size(estimated)
+        is_shared = shown > 1 and bool(estimated.stages)
         grouped = {
             rule: math.ceil(count / shown) if rule in RULES.values() else count for rule, count in todo.jobs.items()
         }
-        table = Table("rule", "jobs", f"{shown} participants a job", "a job asks a cluster for", title="Jobs")
+        columns = ["rule", "jobs", *([f"{shown} participants a job"] if is_shared else []), "a job asks a cluster for"]
+        table = Table(*columns, title="Jobs")
         for rule, count in todo.jobs.items():
-            asked = needs[rule]
-            table.add_row(rule, str(count), str(grouped[rule]), f"{asked.mem_mb} MiB, {asked.runtime} min")
-        table.add_row("together", str(sum(todo.jobs.values())), str(sum(grouped.values())), "")
+            counts = [count, grouped[rule]] if is_shared else [count]
+            table.add_row(rule, *map(str, counts), f"{needs[rule].mem_mb} MiB, {needs[rule].runtime} min")
+        sums = [sum(todo.jobs.values()), sum(grouped.values())]
+        table.add_row("together", *map(str, sums if is_shared else sums[:1]), "")
         Console().print(table)
-        if together is None:
+        if is_shared and together is None:
             console.print(
                 f"Here each participant is a job of its own; on a cluster, `run={{participants_per_job: {shown}}}`"
                 " makes jobs of half an hour, or of a quarter of the participants where that is less"
@@ -72,9 +78,9 @@ def show_plan(
         )
     console.print(
         "Disk: " + ", ".join(f"{name} {in_bytes(size)}" for name, size in estimated.disk.items() if size)
-        + (f"; {in_bytes(estimated.room)} must be free, {in_bytes(machine.free)} are" if todo.jobs else "")
+        + (f"; {in_bytes(estimated.room)} must be free, {in_bytes(machine.free)} are" if estimated.room else "")
     )  # fmt: skip
-    if todo.jobs:
+    if estimated.inodes:
         left = "" if machine.files is None else f", the file system takes {machine.files}"
         console.print(f"Files and folders: {estimated.inodes} new{left}")
     if estimated.memory:
