@@ -1,4 +1,4 @@
-"""What this machine has for a build: cores, memory, room and files on a disk, as far as this process may use them."""
+"""What this machine has for a build: cores, memory, and whether its disk takes the files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
+from smad_features.doctor_machine import usable_cores, usable_memory
 
 
 @dataclass(frozen=True)
@@ -44,32 +44,3 @@ def look_at_machine(place: Path) -> Machine:
         refusal = f"you may not write in {there}"
     files = disk.f_favail if disk.f_files else None
     return Machine(usable_cores(), usable_memory(), there, disk.f_bavail * disk.f_frsize, files, refusal)
-
-
-def usable_cores() -> int:
-    """The cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
-
-
-def usable_memory(*, groups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
-    """Bytes of memory: the machine's, or what a container or batch job is given of it."""
-    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    try:
-        lines = own.read_text(encoding="ascii").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        top, limit = (groups, "memory.max") if not controllers else (groups / "memory", "memory.limit_in_bytes")
-        inside = top / name.lstrip("/")
-        for folder in [inside, *inside.parents]:  # the narrowest of all groups above counts
-            if folder == top.parent:
-                break
-            try:
-                text = (folder / limit).read_text(encoding="ascii").strip()
-            except OSError:
-                continue
-            found += [int(text)] if text.isdecimal() else []
-    return min(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from small_study import configure, write_study
 
 from smad_features import machine, plan_commands, schema
 from smad_features.cli import main
-from smad_features.machine import look_at_machine, usable_memory
+from smad_features.machine import look_at_machine
 from smad_features.manifest import Clip
 from smad_features.pilot import _last_word, choose
 from smad_features.plan import (
@@ -135,21 +134,6 @@ def test_the_pilot_is_spread_over_sizes_and_participants() -> None:
     assert order[:3] == ["P2_C2", "P3_C3", "P1_C1"]  # the median, the largest, the smallest
     assert sorted(order) == sorted(sizes)  # each once
     assert order == [clip.clip for clip in choose(clips[::-1], sizes)]
-
-
-def test_a_container_and_a_batch_job_count_by_what_they_are_given(tmp_path: Path) -> None:
-    whole = usable_memory(groups=tmp_path, own=tmp_path / "no-groups")
-    assert whole == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    own = tmp_path / "own"
-    own.write_text("0::/slurm/job_7/step_0\n")
-    (tmp_path / "slurm/job_7/step_0").mkdir(parents=True)
-    (tmp_path / "slurm/job_7/step_0/memory.max").write_text("max\n")
-    (tmp_path / "slurm/job_7/memory.max").write_text(f"{3 << 20}\n")
-    assert usable_memory(groups=tmp_path, own=own) == 3 << 20
-    own.write_text("9:cpu:/\n4:memory:/docker/abc\n")  # the older kind
-    (tmp_path / "memory/docker/abc").mkdir(parents=True)
-    (tmp_path / "memory/docker/abc/memory.limit_in_bytes").write_text(f"{2 << 20}\n")
-    assert usable_memory(groups=tmp_path, own=own) == 2 << 20
 
 
 # ---- beside what a build makes
