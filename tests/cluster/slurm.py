@@ -204,7 +204,7 @@ def _configure(slurm: Slurm) -> None:
         "KillWait": 5,
         "Waittime": 0,
         "SlurmctldTimeout": 20,
-        "SlurmdTimeout": 20,
+        "SlurmdTimeout": 10,
         "BatchStartTimeout": 20,
         "MessageTimeout": 20,
         "UnkillableStepTimeout": 20,

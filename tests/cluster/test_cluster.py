@@ -62,12 +62,12 @@ def study(reference: Path, tmp_path: Path, slurm: Slurm) -> Iterator[Path]:
     slurm.clear()
 
 
-def begin(slurm: Slurm, folder: Path, *, per_job: int) -> subprocess.Popen[bytes]:
+def begin(slurm: Slurm, folder: Path, *options: str, per_job: int) -> subprocess.Popen[bytes]:
     """Begin `features` through the profile; what it says goes to run.log."""
     command = [sys.executable, "-m", "snakemake", "--profile", str(ROOT / "workflow/profiles/slurm"), "features"]
     command += ["--snakefile", str(ROOT / "workflow/Snakefile"), "--directory", str(folder)]
     command += ["--configfile", str(folder / "config.yaml"), "--config", f"run={{participants_per_job: {per_job}}}"]
-    command += ["--slurm-init-seconds-before-status-checks", "10"]
+    command += ["--slurm-init-seconds-before-status-checks", "10", *options]
     path = f"{Path(sys.executable).parent}{os.pathsep}{slurm.environment['PATH']}"
     environment = slurm.environment | {"PATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with (folder / "run.log").open("wb") as log:
@@ -150,6 +150,14 @@ def test_jobs_of_a_node_that_dies_are_made_elsewhere_and_its_return_damages_noth
     again = finish(begin(slurm, study, per_job=PARTICIPANTS), study)
     assert_ended_well(again, study, reference)
     assert "make_units" not in again.jobs
+
+
+def test_a_job_that_runs_out_of_memory_is_tried_again_with_more(slurm: Slurm, study: Path, reference: Path) -> None:
+    # Snakemake alone takes more than the first attempt is given.
+    options = ("--set-resources", "make_units:mem_mb=150 + 1500 * (attempt - 1)")
+    run = finish(begin(slurm, study, *options, per_job=PARTICIPANTS), study)
+    assert "Trying to restart job" in run.output
+    assert_ended_well(run, study, reference)
 
 
 def test_a_run_whose_controller_was_killed_goes_on_and_its_jobs_are_cancelled(

@@ -1,65 +1,65 @@
 # clips.tsv -> faces and eyes (a job a participant each) -> gaze content -> manifest, quality, packed cache.
 
 
-rule extract_faces:
-    input:
-        unit_key("faces"),
-    output:
-        update("results/faces/{participant}.zarr.zip"),
-    log:
-        "logs/extract_faces/{participant}.log",
-    threads: 1
-    resources:
-        mem_mb=unit_needs("mem_mb", "faces"),
-        runtime=unit_needs("runtime", "faces"),
-        disk_mb=unit_needs("disk_mb", "faces"),
-    params:
-        settings=SETTINGS,
-    shell:
-        "smad-features faces --configfile {params.settings} --key {input} --threads {threads}"
-        " --output {output} -- {wildcards.participant} > {log} 2>&1"
+if PER_JOB is None:
 
+    rule extract_faces:
+        input:
+            unit_key("faces"),
+        output:
+            update("results/faces/{participant}.zarr.zip"),
+        log:
+            "logs/extract_faces/{participant}.log",
+        threads: 1
+        resources:
+            mem_mb=unit_needs("mem_mb", "faces"),
+            runtime=unit_needs("runtime", "faces"),
+            disk_mb=unit_needs("disk_mb", "faces"),
+        params:
+            settings=SETTINGS,
+        shell:
+            "smad-features faces --configfile {params.settings} --key {input} --threads {threads}"
+            " --output {output} -- {wildcards.participant} > {log} 2>&1"
 
-rule resample_eyes:
-    input:
-        unit_key("eyes"),
-    output:
-        update("results/eyes/{participant}.zarr.zip"),
-    log:
-        "logs/resample_eyes/{participant}.log",
-    threads: 1
-    resources:
-        mem_mb=unit_needs("mem_mb", "eyes"),
-        runtime=unit_needs("runtime", "eyes"),
-        disk_mb=unit_needs("disk_mb", "eyes"),
-    params:
-        settings=SETTINGS,
-    shell:
-        "smad-features eyes --configfile {params.settings} --key {input} --threads {threads}"
-        " --output {output} -- {wildcards.participant} > {log} 2>&1"
+    rule resample_eyes:
+        input:
+            unit_key("eyes"),
+        output:
+            update("results/eyes/{participant}.zarr.zip"),
+        log:
+            "logs/resample_eyes/{participant}.log",
+        threads: 1
+        resources:
+            mem_mb=unit_needs("mem_mb", "eyes"),
+            runtime=unit_needs("runtime", "eyes"),
+            disk_mb=unit_needs("disk_mb", "eyes"),
+        params:
+            settings=SETTINGS,
+        shell:
+            "smad-features eyes --configfile {params.settings} --key {input} --threads {threads}"
+            " --output {output} -- {wildcards.participant} > {log} 2>&1"
 
-
-# Of participants with a clip that names a stimulus. What it reads of the other units' contents no key can say before
-# they are made: they are inputs, and the job keeps what they leave alone.
-rule extract_gaze_content:
-    input:
-        key=unit_key("gaze_content"),
-        faces="results/faces/{participant}.zarr.zip",
-        eyes="results/eyes/{participant}.zarr.zip",
-    output:
-        update("results/gaze_content/{participant}.zarr.zip"),
-    log:
-        "logs/extract_gaze_content/{participant}.log",
-    threads: 1
-    resources:
-        mem_mb=unit_needs("mem_mb", "gaze_content"),
-        runtime=unit_needs("runtime", "gaze_content"),
-        disk_mb=unit_needs("disk_mb", "gaze_content"),
-    params:
-        settings=SETTINGS,
-    shell:
-        "smad-features gaze-content --configfile {params.settings} --key {input.key} --threads {threads}"
-        " --output {output} -- {wildcards.participant} > {log} 2>&1"
+    # Of participants with a clip that names a stimulus. What it reads of the other units' contents no key can say before
+    # they are made: they are inputs, and the job keeps what they leave alone.
+    rule extract_gaze_content:
+        input:
+            key=unit_key("gaze_content"),
+            faces="results/faces/{participant}.zarr.zip",
+            eyes="results/eyes/{participant}.zarr.zip",
+        output:
+            update("results/gaze_content/{participant}.zarr.zip"),
+        log:
+            "logs/extract_gaze_content/{participant}.log",
+        threads: 1
+        resources:
+            mem_mb=unit_needs("mem_mb", "gaze_content"),
+            runtime=unit_needs("runtime", "gaze_content"),
+            disk_mb=unit_needs("disk_mb", "gaze_content"),
+        params:
+            settings=SETTINGS,
+        shell:
+            "smad-features gaze-content --configfile {params.settings} --key {input.key} --threads {threads}"
+            " --output {output} -- {wildcards.participant} > {log} 2>&1"
 
 
 # Several participants a job, as a cluster wants it (`run.participants_per_job`). Their units are no output of it.
