@@ -142,6 +142,10 @@ class Later:
         return read_targets(self.clips, self.config)
 
     @cached_property
+    def _label_digests(self) -> dict[str, str]:
+        return {name: digest_of(rows) for name, rows in self.targets.items()}
+
+    @cached_property
     def annotations(self) -> list[list[Any]]:
         """The rows of the table of annotations that are about these clips, checked, by clip and annotator.
 
@@ -270,8 +274,7 @@ class Later:
         """The labels that count, by task. Those that balance the folds are checked then, and never count."""
         if stage not in ("make_folds", "train_model", "score", "report"):
             return {}
-        digests = {name: digest_of(rows) for name, rows in self.targets.items()}
-        return {name: digest for name, digest in digests.items() if stage == "report" or name == task}
+        return {name: digest for name, digest in self._label_digests.items() if stage == "report" or name == task}
 
 
 def read_json(path: Path) -> dict[str, Any]:
