@@ -255,7 +255,7 @@ def plan_units(
 
 
 def _held(said: dict[str, Any], wanted: dict[str, Any], digest: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """What a plan holds of what a unit says; equal ``parts`` of all units as one object: else 20,000 take a gigabyte."""
+    """What a plan holds of what a unit says; equal ``parts`` of all units as one object: they take a GB else."""
     record = said["record"]
     if said["digest"] == digest and record == wanted:
         record = wanted
