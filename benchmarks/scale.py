@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from scale_tree import CLIPS, EMOTIONS, TASKS, make_predictions, make_sources, m
 
 ROOT = Path(__file__).resolve().parents[1]
 Cost = dict[str, float]  # processor and clock in seconds, peak in MB
+Steps = Iterator[tuple[str, Cost]]  # each written down as soon as it is known
 Measures = dict[str, dict[str, Cost]]  # by participants, then by what was run
 
 
@@ -52,7 +53,7 @@ def main() -> None:
             tree = kept / str(participants)
             prepare(tree, participants)
             for step in options.only:
-                for what, cost in STEPS[step](tree, participants).items():
+                for what, cost in STEPS[step](tree, participants):
                     known.setdefault(str(participants), {})[what] = cost
                     notes.write_text(json.dumps(known, indent=1))
                     said = f"{cost['processor']:.1f} s of processor, {cost['clock']:.1f} s, {cost['peak']:.0f} MB"
@@ -124,78 +125,70 @@ def prepare_units(tree: Path, participants: int) -> None:
         done.touch()
 
 
-def measure_tables(tree: Path, participants: int) -> dict[str, Cost]:
+def measure_tables(tree: Path, participants: int) -> Steps:
     """Tables in."""
     (tree / "index.tsv").unlink(missing_ok=True)
-    return {
-        "`smad-features index`": features(tree / "bare", "index", "../data", "--output", "../index.tsv"),
-        "`smad-features check`": features(tree / "bare", "check"),
-    }
+    yield "`smad-features index`", features(tree / "bare", "index", "../data", "--output", "../index.tsv")
+    yield "`smad-features check`", features(tree / "bare", "check")
 
 
-def measure_plan(tree: Path, participants: int) -> dict[str, Cost]:
+def measure_plan(tree: Path, participants: int) -> Steps:
     """Nothing is made."""
     bare = tree / "bare"
     for name in (".smad", ".snakemake", "results", "logs"):
         shutil.rmtree(bare / name, ignore_errors=True)
-    return {
-        "plan, at first (`snakemake -n all`)": snakemake(bare, "-n", "-q", "rules", "--", "all"),
-        "`status`, at first": features(bare, "status", allowed=(1,)),
-        "plan, files known": snakemake(bare, "-n", "-q", "rules", "--", "all"),
-    }
+    yield "plan, at first (`snakemake -n all`)", snakemake(bare, "-n", "-q", "rules", "--", "all")
+    yield "`status`, at first", features(bare, "status", allowed=(1,))
+    yield "plan, files known", snakemake(bare, "-n", "-q", "rules", "--", "all")
 
 
-def measure_make(tree: Path, participants: int) -> dict[str, Cost]:
+def measure_make(tree: Path, participants: int) -> Steps:
     """Units are there, all that sees them at once is made anew."""
     prepare_units(tree, participants)
     made = tree / "made"
     for old in [*made.glob("results/cache*"), *made.glob("results/*.tsv"), *made.glob("results/*.html")]:
         shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-    return {
-        "`list-clips`": features(made, "list-clips"),
-        "`quality`": features(made, "quality"),
-        "`pack`, two threads": features(made, "pack", "--threads", "2"),
-        "`pack`, nothing changed": features(made, "pack", "--threads", "2"),
-        "`snakemake features`, first run": snakemake(made, "-q", "all", "--", "features"),
-    }
+    yield "`list-clips`", features(made, "list-clips")
+    yield "`quality`", features(made, "quality")
+    yield "`pack`, two threads", features(made, "pack", "--threads", "2")
+    yield "`pack`, nothing changed", features(made, "pack", "--threads", "2")
+    yield "`snakemake features`, first run", snakemake(made, "-q", "all", "--", "features")
 
 
-def measure_status(tree: Path, participants: int) -> dict[str, Cost]:
+def measure_status(tree: Path, participants: int) -> Steps:
     """Nothing is to be done."""
     if not (tree / "made/results/quality.tsv").exists():
-        measure_make(tree, participants)
+        list(measure_make(tree, participants))
     made = tree / "made"
     (made / "results/folds.tsv").unlink(missing_ok=True)  # what only the other steps make would be counted as missing
-    return {
-        "`snakemake features`, nothing to do": snakemake(made, "-q", "all", "--", "features"),
-        "`snakemake -n features`, nothing to do": snakemake(made, "-n", "-q", "all", "--", "features"),
-        "`status`, all fresh": features(made, "status"),
-        "`verify`": features(made, "verify"),
-    }
+    yield "`snakemake features`, nothing to do", snakemake(made, "-q", "all", "--", "features")
+    yield "`snakemake -n features`, nothing to do", snakemake(made, "-n", "-q", "all", "--", "features")
+    yield "`status`, all fresh", features(made, "status")
+    yield "`verify`", features(made, "verify")
 
 
-def measure_scores(tree: Path, participants: int) -> dict[str, Cost]:
+def measure_scores(tree: Path, participants: int) -> Steps:
     """From folds to the page."""
     if not (tree / "made/results/cache.json").exists():
-        measure_make(tree, participants)
+        list(measure_make(tree, participants))
     made = tree / "made"
     labels = ("--labels", "../tables/labels.tsv")
     for name in ("results/folds.tsv", "results/scores"):
         shutil.rmtree(made / name) if (made / name).is_dir() else (made / name).unlink(missing_ok=True)
-    costs = {"`folds`, anew": models(made, "folds", *labels), "`folds`, kept": models(made, "folds", *labels)}
+    yield "`folds`, anew", models(made, "folds", *labels)
+    yield "`folds`, kept", models(made, "folds", *labels)
     in_process(make_predictions, tree)
     for task in TASKS:
         files = ["--predictions", f"results/predictions/{task}.parquet", "--output", f"results/scores/{task}.json"]
         cost = models(made, "score", "--task", task, "--emotions", ",".join(EMOTIONS), *labels, *files)
         if task in TASKS[:2]:
-            costs[f"`score`, {task}"] = cost
-    costs["`report`"] = models(made, "report", "--tasks", ",".join(TASKS), *labels)
+            yield f"`score`, {task}", cost
+    yield "`report`", models(made, "report", "--tasks", ",".join(TASKS), *labels)
     size = (made / "results/report.html").stat().st_size
     print(f"{participants} participants: report.html: {size / 1e6:.2f} MB", file=sys.stderr)
-    return costs
 
 
-STEPS: dict[str, Callable[[Path, int], dict[str, Cost]]] = {
+STEPS: dict[str, Callable[[Path, int], Steps]] = {
     "tables": measure_tables,
     "plan": measure_plan,
     "make": measure_make,
