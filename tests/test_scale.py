@@ -3,19 +3,23 @@
 import itertools
 import os
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from jinja2 import Environment, FileSystemLoader
 from jsonschema import Draft202012Validator
 
-from smad_features import cache, fingerprints, later_stages, manifest, schema, sealed
+from smad_features import cache, fingerprints, later_stages, manifest, quality, schema, sealed, stage_commands
+from smad_features import study as study_module
 from smad_features.config import complete_config, load_schema
 from smad_features.fingerprints import Fingerprints
 from smad_features.freshness import STAGES, PlannedUnit, common_record, plan_units, unit_path, unit_record, write_key
 from smad_features.later_stages import Later
 from smad_features.manifest import Clip, TableError, read_clips
+from smad_models import report, report_scores, score_charts
 
 CELLS = [
     "",
@@ -167,3 +171,53 @@ def test_labels_are_read_once_for_all_stages(tmp_path: Path, monkeypatch: pytest
     assert records[1]["labels"].keys() == {"emotion"}
     assert records[3]["labels"].keys() == {"emotion", "valence", "arousal", "intensity"}
     assert len(calls) == 1
+
+
+def test_a_row_of_dots_grows_no_more_with_the_people() -> None:
+    def chart(people: int) -> str:
+        return str(score_charts.strips({"1": list(np.linspace(0, 1, people))}, {"1": 0.5}, label="a", unit="b"))
+
+    assert len(chart(200)) > len(chart(100)) + 1000
+    assert abs(len(chart(5000)) - len(chart(200))) < 1000
+    scored = {"fold": 1, "clips": 5, "mae": 0.5}
+    task = {"task": "valence", "clips": {"scored": 1}, "protocols": {"fold": {"mae": {"folds": [0.5]}}}}
+    said = [
+        report_scores.spread_over_people([task | {"per_participant": dict.fromkeys(map(str, range(people)), scored)}])
+        for people in (200, 201)
+    ]
+    assert [parts[0]["most"] for parts in said] == [None, 200]  # the page says so
+
+
+def test_the_page_names_some_clips_and_the_table_of_the_others() -> None:
+    pages = Environment(loader=FileSystemLoader(report.PAGE), autoescape=True)
+    names = [f"c{number}" for number in range(5)]
+    said = {"quality": [], "spread": None, "counts": {"quarantined": 5, "clips": 9}, "most_names": 3}
+    page = pages.get_template("quality.html.jinja").render(
+        **said, quarantined=[("<b>", names)], doubtful=[("dark", names[:3])]
+    )
+    assert "<code>c0, c1, c2</code> and 2 more, in <code>results/clips.tsv</code>" in page
+    assert "<code>c0, c1, c2</code></td>" in page
+    assert "c3" not in page
+
+
+def test_quality_is_written_by_participant_and_holds_no_more_than_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips, config = study(tmp_path), complete_config({})
+    make_units(clips, config, tmp_path / "results")
+    rows = "".join(f"{clip.clip}\t{clip.participant}\tok\t\tok\tmissing\n" for clip in clips)
+    (tmp_path / "results/clips.tsv").write_text(
+        f"clip\tparticipant\tstatus\treason\tface\teye\n{rows}", encoding="utf-8"
+    )
+    units = {"faces": {person: unit_path("faces", person, results=tmp_path / "results") for person in ("A", "B")}}
+    asked = []
+    whole = quality.quality_rows
+    monkeypatch.setattr(quality, "quality_rows", lambda rows, units: asked.append(units) or whole(rows, units=units))
+    monkeypatch.setattr(stage_commands, "read_study", lambda file: (config, clips))
+    monkeypatch.setattr(stage_commands, "unit_files", lambda clips: units)
+    monkeypatch.setattr(study_module, "RESULTS", tmp_path / "results")
+    stage_commands.run_quality(Namespace(configfile=None, output=tmp_path / "results/quality.tsv"))
+    assert [[*files["faces"]] for files in asked] == [["A"], ["B"]]
+    lines = (tmp_path / "results/quality.tsv").read_text().splitlines()
+    assert [line.partition("\t")[0] for line in lines] == ["clip", "A_0", "A_1", "B_0", "B_1"]
+    assert len((tmp_path / "results/quality_participants.tsv").read_text().splitlines()) == 3
