@@ -22,8 +22,10 @@ class StorageError(OSError):
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """A path beside ``path`` to write to; synced and renamed into place at the end, removed after an error.
+
+    ``sync`` False: for what each run writes anew where a power failure has left it empty.
 
     Raises
     ------
@@ -35,8 +37,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield beside
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
+            if sync:
+                with beside.open("rb") as file:
+                    os.fsync(file.fileno())
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)

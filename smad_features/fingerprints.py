@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import json
+import os
 import sqlite3
 import sys
 import time
@@ -13,7 +14,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import xxhash
@@ -33,6 +34,7 @@ class Fingerprints:
         self._database = database
         self._known: dict[str, tuple[str, str]] = {}  # path -> (stat, digest)
         self._learned: dict[str, tuple[str, str]] = {}
+        self._hashed: dict[str, str] = {}  # stat -> digest: links to one file need one reading
         if database is not None and database.is_file():
             try:
                 with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as memory:
@@ -45,10 +47,12 @@ class Fingerprints:
     def of(self, path: Path) -> str:
         """The digest of a file's content, or of the names and contents of a folder's files; else ABSENT, FORBIDDEN."""
         try:
-            if path.is_dir():
+            looked = time.time()
+            found = path.stat()
+            if S_ISDIR(found.st_mode):
                 parts = [[str(f.relative_to(path)), self.of(f)] for f in sorted(path.rglob("*")) if f.is_file()]
                 return "folder:" + digest_of(parts)
-            return self._of_file(path)
+            return self._of_file(path, found, looked=looked)
         except PermissionError:
             return FORBIDDEN
         except OSError as error:
@@ -61,17 +65,16 @@ class Fingerprints:
         stat, _ = self._known.get(str(path), ("0", ""))
         return int(stat.partition(" ")[0])
 
-    def _of_file(self, path: Path) -> str:
-        looked = time.time()
-        found = path.stat()
+    def _of_file(self, path: Path, found: os.stat_result, *, looked: float) -> str:
         if not S_ISREG(found.st_mode):  # a pipe would never end
             return "no regular file"
         stat = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino} {found.st_dev}"
         known = self._known.get(str(path))
         if known is not None and known[0] == stat:
             return known[1]
-        digest = hash_file(path)
+        digest = self._hashed.get(stat) or hash_file(path)
         if max(found.st_mtime, found.st_ctime) < looked - _SETTLED:
+            self._hashed[stat] = digest
             self._known[str(path)] = self._learned[str(path)] = (stat, digest)
         return digest
 

@@ -11,6 +11,7 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from smad_features.sealed import read_entry
 UNIT_FORMAT = "smad-unit"
 _OWN = ("stage", "participant", "clips")  # what of a record is not common to all units of a stage
 UNKNOWN = "not made yet"  # what a clip reads of another unit, while that one is stale
+_OK = {"state": "ok", "reason": ""}
 UNIT_VERSION = 2  # of the file itself; 1 had no seal
 # Any of them may be the one that knows a file.
 RECORDING_MODULES = (
@@ -196,20 +198,16 @@ def read_unit_attributes(path: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class PlannedUnit:
-    """A unit as it should be, beside what the one on disk says of itself (None = there is none)."""
+    """A unit as it should be, and of what the one on disk says of itself record, digest and states (None = no unit)."""
 
     stage: str
     participant: str
     path: Path
     wanted: dict[str, Any]
+    digest: str  # of ``wanted``, as far as a key can say
     made: dict[str, Any] | None
 
-    @property
-    def digest(self) -> str:
-        """The digest of what the unit should be made from, as far as its key can say."""
-        return planned_digest(self.wanted)
-
-    @property
+    @cached_property
     def made_digest(self) -> str | None:
         """What the unit on disk says that it is made from; None = there is no file."""
         if self.made is None:
@@ -236,20 +234,38 @@ def plan_units(
 
     What a unit should read of another one is known only where that one is fresh.
     """
-    groups = by_participant(clips)
-    plan = []
-    fresh: dict[str, dict[str, dict[str, Any] | None]] = {participant: {} for participant in groups}
-    for stage in STAGES.values():
-        named = {participant: own for participant, own in groups.items() if stage.has_unit(own)}
-        common = common_record(stage, config) if named else {}
-        for participant, own in named.items():
-            inputs = clip_inputs(stage, fresh[participant])
-            wanted = unit_record(stage, participant, own, common, fingerprints, inputs)
-            path = unit_path(stage.name, participant, results=results)
-            unit = PlannedUnit(stage.name, participant, path, wanted, read_unit_attributes(path))
-            fresh[participant][stage.name] = unit.made if unit.is_fresh else None
-            plan.append(unit)
-    return plan
+    plan: dict[str, list[PlannedUnit]] = {name: [] for name in STAGES}
+    common: dict[str, dict[str, Any]] = {}
+    parts: dict[str, Any] = {}
+    for participant, own in by_participant(clips).items():
+        fresh: dict[str, dict[str, Any] | None] = {}
+        for name, stage in STAGES.items():
+            if not stage.has_unit(own):
+                continue
+            if name not in common:
+                common[name] = common_record(stage, config)
+            wanted = unit_record(stage, participant, own, common[name], fingerprints, clip_inputs(stage, fresh))
+            path = unit_path(name, participant, results=results)
+            digest, said = planned_digest(wanted), read_unit_attributes(path)
+            made = None if said is None else _held(said, wanted, digest, parts)
+            unit = PlannedUnit(name, participant, path, wanted, digest, made)
+            fresh[name] = said if unit.is_fresh else None
+            plan[name].append(unit)
+    return [unit for units in plan.values() for unit in units]
+
+
+def _held(said: dict[str, Any], wanted: dict[str, Any], digest: str, parts: dict[str, Any]) -> dict[str, Any]:
+    """What a plan holds of what a unit says; equal ``parts`` of all units as one object: they take a GB else."""
+    record = said["record"]
+    if said["digest"] == digest and record == wanted:
+        record = wanted
+    else:
+        record = {
+            part: value if part == "clips" else parts.setdefault(canonical([part, value]), value)
+            for part, value in record.items()
+        }
+    states = {clip: _OK if state == _OK else state for clip, state in said["states"].items()}
+    return {"record": record, "digest": said["digest"], "states": states}
 
 
 def unit_files(clips: Iterable[Clip]) -> dict[str, dict[str, Path]]:
@@ -289,7 +305,7 @@ def next_key(path: Path, digest: str, *, made: str | None) -> str | None:
 def write_key(path: Path, text: str) -> None:
     """Write a key file, or another small text, whole or not at all; one that holds it already is left alone."""
     if not path.is_file() or path.read_text() != text:
-        with written_whole(path) as beside:
+        with written_whole(path, sync=False) as beside:
             beside.write_text(text)
 
 

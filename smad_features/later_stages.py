@@ -131,15 +131,15 @@ class Later:
         return range(1, self.config["folds"]["count"] + 1)
 
     @cached_property
-    def targets(self) -> dict[str, dict[str, list[Any]]]:
-        """The labels by task, checked.
+    def targets(self) -> dict[str, str]:
+        """A digest of the checked labels by task; no more is held of 100,000 clips.
 
         Raises
         ------
         TableError
             As `manifest.read_targets`.
         """
-        return read_targets(self.clips, self.config)
+        return {name: digest_of(rows) for name, rows in read_targets(self.clips, self.config).items()}
 
     @cached_property
     def annotations(self) -> list[list[Any]]:
@@ -270,8 +270,7 @@ class Later:
         """The labels that count, by task. Those that balance the folds are checked then, and never count."""
         if stage not in ("make_folds", "train_model", "score", "report"):
             return {}
-        digests = {name: digest_of(rows) for name, rows in self.targets.items()}
-        return {name: digest for name, digest in digests.items() if stage == "report" or name == task}
+        return {name: digest for name, digest in self.targets.items() if stage == "report" or name == task}
 
 
 def read_json(path: Path) -> dict[str, Any]:

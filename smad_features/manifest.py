@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class TableError(ValueError):
     """A table cannot be used; the message names the row, the column, the value and what is allowed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One row of clips.tsv. Paths are absolute; None = the modality is missing; times in seconds."""
 
@@ -51,6 +52,7 @@ def read_clips(path: Path) -> list[Clip]:
     clips: dict[str, Clip] = {}
     rows: dict[str, int] = {}
     spelling: dict[tuple[str, str], tuple[str, int]] = {}
+    here = os.path.abspath(path.parent)  # noqa: PTH100
     for line, row in _read_rows(path, "clips"):
         name = row["clip"]
         if name in clips:
@@ -72,7 +74,7 @@ def read_clips(path: Path) -> list[Clip]:
             raise TableError(f"{path}, row {line}: column `end`: {end} is not after the start, {start or 0.0}")
         files = {
             # Not resolve(): it fails on a link to itself, and one bad cell must not stop the run.
-            column: Path(os.path.abspath(path.parent / row[column])) if row.get(column) else None  # noqa: PTH100
+            column: Path(os.path.normpath(os.path.join(here, row[column]))) if row.get(column) else None  # noqa: PTH118
             for column in ("video", "eye", "stimulus")
         }
         clips[name] = Clip(name, row["participant"], **files, start=start, end=end, fold=row.get("fold"))
@@ -262,6 +264,7 @@ def _read_rows(path: Path, schema_name: str) -> Iterator[tuple[int, dict[str, An
     schema = load_schema(schema_name)
     properties = schema["properties"]
     validator = Draft202012Validator(schema)
+    is_plain = {column: _plain_check(rule) for column, rule in properties.items()}
     try:
         file = path.open(encoding="utf-8-sig", newline="")
     except FileNotFoundError:
@@ -294,7 +297,10 @@ def _read_rows(path: Path, schema_name: str) -> Iterator[tuple[int, dict[str, An
                     for column, cell in zip(header, cells, strict=True)
                     if column in properties
                 }
-                error = next(validator.iter_errors(row), None)
+                if not all(is_plain[column](value) for column, value in row.items()):
+                    error = next(validator.iter_errors(row), None)
+                else:  # the validator would take two thirds of the time that 100,000 rows take
+                    error = None
                 if error is not None:
                     column = error.absolute_path[0]
                     raise TableError(
@@ -339,6 +345,27 @@ def _typed(path: Path, line: int, column: str, cell: str, rule: dict[str, Any]) 
     if not math.isfinite(number):
         raise TableError(f"{path}, row {line}: column `{column}`: {cell!r} is not allowed: {_allowed(rule)}")
     return number
+
+
+def _plain_check(rule: dict[str, Any]) -> Callable[[Any], bool]:
+    """Whether a cell, typed by this rule, is certainly allowed by it; where it is not, the validator is to be asked."""
+    if rule.keys() - {"type", "enum", "pattern", "minLength", "minimum", "maximum", "description"}:
+        return lambda value: False  # what this function knows nothing of
+    types = rule.get("type", [])
+    is_nullable = "type" not in rule or "null" in types  # `_typed` has seen to the type of any other value
+    among, shape = rule.get("enum"), re.compile(rule.get("pattern", ""))
+    shortest, low, high = rule.get("minLength", 0), rule.get("minimum", -math.inf), rule.get("maximum", math.inf)
+
+    def is_plain(value: Any) -> bool:
+        if among is not None and value not in among:
+            return False
+        if value is None:
+            return is_nullable
+        if isinstance(value, str):
+            return len(value) >= shortest and shape.search(value) is not None
+        return bool(low <= value <= high)
+
+    return is_plain
 
 
 def _allowed(rule: dict[str, Any]) -> str:

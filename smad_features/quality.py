@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ def list_clips(
         A clip failed, under ``fail``; or a library failed too many.
     """
     rows, by_library = [], []
-    attributes = _read_all(units)
+    attributes = _read_all(units, "states")
     nothing = {"state": "missing", "reason": ""}
     for clip in clips:
-        states = _said_of(clip.clip, clip.participant, "states", attributes, nothing=nothing)
+        states = _said_of(clip.clip, clip.participant, attributes, nothing=nothing)
         by_library += [
             Failure(stage, clip.clip, state["cause"], state["reason"])
             for stage, state in states.items()
@@ -80,10 +81,10 @@ def list_clips(
 
 def quality_rows(manifest: Sequence[dict[str, Any]], *, units: dict[str, dict[str, Path]]) -> list[dict[str, Any]]:
     """The quality table: the manifest's rows with what each stage noted; absent = nothing to say."""
-    attributes = _read_all(units)
+    attributes = _read_all(units, "quality")
     rows = []
     for row in manifest:
-        noted = _said_of(row["clip"], row["participant"], "quality", attributes, nothing={})
+        noted = _said_of(row["clip"], row["participant"], attributes, nothing={})
         states = {_STATE_COLUMNS[stage]: row.get(_STATE_COLUMNS[stage]) for stage in noted}
         rows.append({column: row[column] for column in MANIFEST_COLUMNS} | states)
         for said in noted.values():
@@ -93,11 +94,17 @@ def quality_rows(manifest: Sequence[dict[str, Any]], *, units: dict[str, dict[st
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     """Write rows as TSV, whole or not at all; None, absent and NaN become empty cells."""
+    with table_written(path, columns) as write:
+        write(rows)
+
+
+@contextmanager
+def table_written(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Iterable[dict[str, Any]]], None]]:
+    """What adds rows to a table as `write_table` writes it, for one that is never held as a whole."""
     with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(columns)
-        for row in rows:
-            writer.writerow([_cell(row.get(column)) for column in columns])
+        yield lambda rows: writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
 
 
 def _cell(value: Any) -> Any:
@@ -106,21 +113,17 @@ def _cell(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def _read_all(units: dict[str, dict[str, Path]]) -> dict[str, dict[str, dict[str, Any]]]:
-    return {stage: {p: _attributes(path) for p, path in files.items()} for stage, files in units.items()}
+def _read_all(units: dict[str, dict[str, Path]], part: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Stage -> participant -> a part of what the unit says; all of it would take a gigabyte for 50,000 clips."""
+    return {stage: {p: _attributes(path)[part] for p, path in files.items()} for stage, files in units.items()}
 
 
 def _said_of(
-    clip: str,
-    participant: str,
-    part: str,
-    attributes: dict[str, dict[str, dict[str, Any]]],
-    *,
-    nothing: dict[str, Any],
+    clip: str, participant: str, attributes: dict[str, dict[str, dict[str, Any]]], *, nothing: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """What each stage's unit says of a clip; ``nothing`` where the participant has no unit of that stage."""
     units = {stage: files.get(participant) for stage, files in attributes.items()}
-    return {stage: nothing if unit is None else unit[part][clip] for stage, unit in units.items()}
+    return {stage: nothing if unit is None else unit[clip] for stage, unit in units.items()}
 
 
 def _attributes(path: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from markupsafe import Markup, escape
 from smad_models import report_maps, report_quality, report_scores
 from smad_models.drawing import assemble
 from smad_models.folds import read_table
-from smad_models.predictions import read_notes
+from smad_models.predictions import COLUMNS, read_notes
 from smad_models.report_agreement import agreement_part
 from smad_models.report_clips import clip_table, contact_sheet
 from smad_models.report_modalities import modalities_part
@@ -114,9 +114,10 @@ def write_report(
         raise ValueError("report: show_faces is set, but no cache is given to take faces from")
     results = [json.loads(path.read_text(encoding="utf-8")) for path in scores] if labels else []
     clips = read_table(manifest, needed=("clip", "participant", "status"))
-    measured = [row for row in read_table(quality, needed=("clip",)) if row.get("status", "ok") == "ok"]
+    measured = report_quality.read_measured(quality)
     truth = {row["clip"]: row for row in read_table(labels, needed=("clip",))} if labels else {}
-    predicted = {path.stem: pq.read_table(path).to_pylist() for path in predictions}
+    columns = None if show_clips else COLUMNS
+    predicted = {path.stem: pq.read_table(path, columns=columns).to_pylist() for path in predictions}
     ok = [row for row in clips if row["status"] == "ok"]
     scored = [one for one in results if report_scores.is_scored(one)]
     tables = {path.stem: path for path in predictions}
@@ -167,6 +168,7 @@ def write_report(
         "settings": _flat(settings),
         "versions": dict(versions),
         "fewest": report_maps.FEWEST,
+        "most_names": report_quality.NAMES,
         "fewest_of_tenths": report_quality.FEWEST_OF_TENTHS,
         "fewest_of_a_person": report_scores.CLIPS_OF_A_PERSON,
     }

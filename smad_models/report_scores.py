@@ -209,6 +209,7 @@ def spread_over_people(results: Sequence[Mapping[str, Any]]) -> list[dict[str, A
                 "chart": score_charts.strips(by_fold, folds, label=label, unit=unit),
                 "few": few,
                 "count": len(values),
+                "most": score_charts.DOTS if max(map(len, by_fold.values()), default=0) > score_charts.DOTS else None,
                 "middle": [float(at) for at in np.quantile(values, (0.1, 0.5, 0.9))] if len(values) >= 10 else None,
             }
         )

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from smad_models.drawing import PAINT, draw
 
+DOTS = 200  # of participants in a row: 10,000 of them would make a page of megabytes, and a bar of ink
 _ROW = 40.0  # pixels
 
 
@@ -56,6 +57,8 @@ def strips(
 ) -> Markup:
     """A row a fold: a dot for each of its participants, a bar where the whole fold's score lies.
 
+    Of more than `DOTS` participants so many are drawn, evenly spaced in their order from lowest to highest.
+
     Parameters
     ----------
     people
@@ -67,6 +70,8 @@ def strips(
         ax = drawing.ax
         for row, (fold, whole) in enumerate(folds.items()):
             values = np.sort(np.array(people.get(fold, []), dtype=float))
+            if len(values) > DOTS:
+                values = values[np.linspace(0, len(values) - 1, DOTS).round().astype(int)]
             # Neighbours stand on different heights, the same ones in every run.
             height = row + 0.13 * (np.arange(len(values)) % 3 - 1)
             ax.plot(values, height, "o", ms=6, color=PAINT["accent"], alpha=0.55, mew=0)

@@ -102,6 +102,15 @@ def dry_keys():
 
 
 @cache
+def changed_key():
+    """One file there for all keys that would change: 20,000 files would take as long as all else that is planned."""
+    path = Path(dry_keys().name) / "changed.key"
+    path.touch()
+    os.utime(path, (2**32, 2**32))  # later than any product, even one dated in the future
+    return path
+
+
+@cache
 def key(name, digest, made=None):
     """The key file of a product, brought up to date; `made` is the digest that the product itself records.
 
@@ -113,9 +122,7 @@ def key(name, digest, made=None):
     if text is not None and (IS_RUN or (is_lost and workflow.is_main_process)):
         freshness.write_key(path, text)
     elif text is not None and workflow.is_main_process:
-        path = Path(dry_keys().name) / f"{name}.key"
-        freshness.write_key(path, text)
-        os.utime(path, (2**32, 2**32))  # later than any product, even one dated in the future
+        path = changed_key()
     return ancient(str(path)) if made == digest else str(path)
 
 
@@ -124,6 +131,11 @@ def all_units(wildcards):
 
     A job on a cluster is told of none: it looks for itself, and no node's late view of the file system stops it.
     """
+    return list(unit_marks())
+
+
+@cache
+def unit_marks():
     if PER_JOB is None or not workflow.is_main_process:
         return [str(path) for files in freshness.unit_files(CLIPS).values() for path in files.values()]
     return [str(unit.path) for unit in UNITS.values() if unit.is_fresh] + [str(job.mark) for job in SHARED.values()]
@@ -163,18 +175,21 @@ def later_key(rule):
 
     def of(wildcards):
         name = f"{rule}/{wildcards.task}" if hasattr(wildcards, "task") else rule
-        if not workflow.is_main_process:
-            return str(freshness.key_path(name))
-        try:
-            record = LATER.record(name)
-        except ValueError as error:
-            raise WorkflowError(str(error)) from None
-        if IS_RUN:
-            freshness.write_key(freshness.key_path(name).with_suffix(".json"), fingerprints.canonical(record))
-        digest = fingerprints.digest_of(record)
-        return key(name, digest, LATER.made(name, digest))
+        return key_of_later(name) if workflow.is_main_process else str(freshness.key_path(name))
 
     return of
+
+
+@cache
+def key_of_later(name):
+    try:
+        record = LATER.record(name)
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+    if IS_RUN:
+        freshness.write_key(freshness.key_path(name).with_suffix(".json"), fingerprints.canonical(record))
+    digest = fingerprints.digest_of(record)
+    return key(name, digest, LATER.made(name, digest))
 
 
 def options(settings):
