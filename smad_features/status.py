@@ -127,7 +127,9 @@ def _look_at_file(name: str, file: Path, later: Later, waiting: set[Path]) -> tu
     made = later.made(name, digest)
     if made not in (None, digest):
         return "stale", [
-            "it does not belong to `results/cache.zarr`" if made == "lost" else "it is another than was made last"
+            "it does not belong to `results/cache.zarr`, or `cache.store`"
+            if made == "lost"
+            else "it is another than was made last"
         ]
     inputs = [Path(path) for path in notes.get("input", [])]
     changed = [path for path in [key, *inputs] if _is_changed(path, file, checksums)]
