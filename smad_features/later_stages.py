@@ -236,7 +236,7 @@ class Later:
         return {
             "list_clips": {"on_bad_clip": config["on_bad_clip"]},
             # Where it lies counts for packing alone: who reads it goes by its digest.
-            "pack": {"version": schema.VERSION, **({"cache": {"store": store}} if store else {})},
+            "pack": {"version": schema.VERSION, **({"cache.store": store} if store else {})},
             "make_folds": {"folds": config["folds"]},
             "embed_faces": {"train": {"seed": config["train"]["seed"]}},
             "train_model": {"train": train, "emotions": config["emotions"]},

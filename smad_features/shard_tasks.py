@@ -6,6 +6,7 @@ attributes name every clip of the cache.
 
 from __future__ import annotations
 
+import platform
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from zarr.storage import MemoryStore, ZipStore
 
 from smad_features import schema
 from smad_features.freshness import UNIT_VERSION, read_unit_attributes
-from smad_features.places import read_file, write_file
+from smad_features.places import is_remote, read_file, write_file
 
 # A missing chunk is damage, never "all zeros": so chunks of nothing but missing values are written too. Set for the
 # process: zarr forgets a setting of one array when that array is opened again.
@@ -78,6 +79,7 @@ def make_shard(shard: Shard) -> Made:
     StorageError, OSError
         No room, or no leave to write.
     """
+    _check_seen(shard)
     if shard.is_kept:
         made = _check_shard(shard)
         if not made.damage:
@@ -116,6 +118,17 @@ def read_shard(place: str, name: str, number: int, clips: Sequence[str]) -> tupl
     if not is_whole:
         raise CacheError(lacks)
     return file, content, values
+
+
+def _check_seen(shard: Shard) -> None:
+    """Raise CacheError where a worker on another machine does not see the files that it is to read and write."""
+    needed = [file for files in shard.units for file in files.values()]
+    for path in [*needed, *([] if is_remote(shard.place) else [shard.place])]:
+        if not Path(path).exists():
+            raise CacheError(
+                f"{path}: is not there as {platform.node()} sees it: workers need the working directory under the same"
+                " path, on a file system that they share"
+            )
 
 
 def _read_metadata(place: str, name: str) -> bytes:

@@ -15,7 +15,7 @@ from test_packing import STAGES, clips_of, content, write_units
 from smad_features import cache, scheduler, schema
 from smad_features.privacy import make_with, umask_kept
 from smad_features.scheduler import SchedulerError, run_tasks
-from smad_features.shard_tasks import CacheError
+from smad_features.shard_tasks import CacheError, Shard, make_shard
 from smad_features.statistics import Moments, moments_of, moments_of_pixels, write_statistics
 
 CHANNELS = [{"name": channel.name, "unit": channel.unit} for channel in schema.TOBII_PRO_LAB_39]
@@ -108,6 +108,15 @@ def test_a_damaged_unit_is_named_by_the_same_sentence_and_the_old_cache_stays(cl
         assert content((tmp_path / "cache.zarr").resolve()) == before
         assert not list(tmp_path.glob(".cache-*"))
     assert len(said) == 1
+
+
+def test_a_worker_that_does_not_see_the_files_says_so(cluster: Any, tmp_path: Path) -> None:
+    unit = {"A": str(tmp_path / "units/faces/A.zarr.zip")}
+    shard = Shard(str(tmp_path), 0, (("A", "A_000"),), (unit,), schema.eye_arrays(), False, 0o077)
+    with pytest.raises(
+        CacheError, match=r"A\.zarr\.zip: is not there as .* sees it: workers need the working directory"
+    ):
+        run_tasks(make_shard, [shard], scheduler=cluster.scheduler_address)
 
 
 def test_a_task_carries_its_own_rows_and_nothing_of_the_others(units: Path, tmp_path: Path) -> None:

@@ -108,8 +108,13 @@ rule predict:
         gpu=gpus,
     params:
         emotions=EMOTIONS,
-        options=options({"checkpoints": CHECKPOINTS, "cache": AWAY}),
-        face_features=options({"face_features": FACE_FEATURES if TRAINS and IS_FROZEN else None}),
+        options=options(
+            {
+                "checkpoints": CHECKPOINTS,
+                "face_features": FACE_FEATURES if TRAINS and IS_FROZEN else None,
+                "cache": AWAY,
+            }
+        ),
         how=options({k: v for k, v in CONFIG["predict"].items() if k not in ("embeddings", "ablate")}),
         embeddings="--embeddings results/embeddings/{task}.parquet" if CONFIG["predict"]["embeddings"] else "",
         ablate=(
@@ -119,6 +124,5 @@ rule predict:
         ),
     shell:
         "smad-models predict --task {wildcards.task} --emotions {params.emotions} {params.options} {params.how}"
-        " {params.face_features}"
         " {params.embeddings} {params.ablate} --folds {input.folds} --key {input.key} --threads {threads}"
         " --output {output.predictions} > {log} 2>&1"
