@@ -6,11 +6,10 @@ ok.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import zipfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,31 +17,24 @@ from typing import Any
 import numpy as np
 import xxhash
 import zarr
-from dask.base import compute
-from dask.delayed import delayed
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.storage import LocalStore, MemoryStore, ZipStore
+from zarr.storage import MemoryStore
 
-from smad_features import schema
+from smad_features import places, schema
 from smad_features.atomic import writing, written_whole
 from smad_features.fingerprints import digest_of
-from smad_features.freshness import UNIT_FORMAT, UNIT_VERSION, planned_digest, read_unit_attributes
+from smad_features.freshness import UNIT_FORMAT, UNIT_VERSION, planned_digest
+from smad_features.privacy import current_umask
+from smad_features.scheduler import THREADS, run_tasks
 from smad_features.sealed import DamagedError, damaged_entries, is_whole, read_entries, seal
+from smad_features.shard_tasks import CacheError as CacheError  # whoever reads a unit looks for it here
+from smad_features.shard_tasks import Shard, attributes_of, checksum, make_shard, mend_unit, read_shard
 from smad_features.shards import clips_a_shard, take_over
-from smad_features.summary import LINK, is_settled, list_files, store_name, summary_written
+from smad_features.summary import LINK, NAME, is_settled, remember_place, store_name, summary_written
 
 _LAYOUT = 2  # of the packed cache: raised when the same rows get other bytes
 _PICTURES = ("face", "gaze_content")  # large: each clip is a chunk of its own
-
-# A missing chunk is damage, never "all zeros": so chunks of nothing but missing values are written too. Set for the
-# process: zarr forgets a setting of one array when that array is opened again.
-zarr.config.set({"array.write_empty_chunks": True})
-_NOT_WRITTEN = np.uint64(2**64 - 1)  # in the index of a shard
-
-
-class CacheError(RuntimeError):
-    """A unit or cache is damaged, incomplete or of another version; the message names it and what heals it."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +94,17 @@ def read_unit(path: Path) -> Unit:
     CacheError
         Not a unit, of another version, or damaged: the clips that are hit are named.
     """
-    found = _attributes_of(path)
+    found = attributes_of(path)
     content = path.read_bytes()
     if not is_whole(content):
-        raise CacheError(f"{path}: damaged: {_name_damaged(content, found['clips'])}; {_mend(path)}")
+        raise CacheError(f"{path}: damaged: {_name_damaged(content, found['clips'])}; {mend_unit(path)}")
     held: dict[str, Buffer] = {
         name: default_buffer_prototype().buffer.from_bytes(x) for name, x in read_entries(content).items()
     }
     group = zarr.open_group(MemoryStore(held, read_only=True), mode="r")
     arrays = {name: np.asarray(array[...]) for name, array in group.arrays()}
     if digest_of(_contents(found["clips"], arrays)) != found["content"]:
-        raise CacheError(f"{path}: damaged (its arrays are not those that were written); {_mend(path)}")
+        raise CacheError(f"{path}: damaged (its arrays are not those that were written); {mend_unit(path)}")
     keys = ("participant", "clips", "states", "quality", "record")
     return Unit(arrays=arrays, **{key: found[key] for key in keys})
 
@@ -137,6 +129,9 @@ def pack(
     units: Sequence[dict[str, Path]],
     specs: dict[str, schema.Array],
     attributes: dict[str, Any],
+    *,
+    store: str | None = None,
+    scheduler: str = THREADS,
 ) -> str:
     """Build the cache of ``rows`` from the units, and swap it in. Returns its digest; the same content, nothing done.
 
@@ -149,43 +144,28 @@ def pack(
     units
         A mapping for each stage from participant to the unit's file. A participant may lack one of a stage that is
         done for some only: the arrays then hold missing values.
+    store
+        s3://bucket/prefix to keep the cache there, and no `cache.zarr` here.
+    scheduler
+        Who writes and checks the shards (`scheduler.run_tasks`); the bytes do not depend on it.
 
     Raises
     ------
     CacheError
         A unit is damaged, or what was written cannot be read back.
+    SchedulerError
+        The scheduler cannot do it.
     StorageError
-        No room, or no leave to write: the cache is as it was.
+        No room, or no leave to write; of an object store, whatever keeps it from being used. The cache is as it was.
     """
-    try:
-        with writing(results / LINK):
-            return _pack(results, rows, units, specs, attributes)
-    except BaseException:
-        _clear_drafts(results)  # they may be what fills the disk
-        raise
-
-
-def _pack(
-    results: Path,
-    rows: Sequence[tuple[str, str]],
-    units: Sequence[dict[str, Path]],
-    specs: dict[str, schema.Array],
-    attributes: dict[str, Any],
-) -> str:
     provenance = {}
     for files in units:
         for participant in sorted({participant for participant, _ in rows} & files.keys()):
             path = files[participant]
-            provenance[f"{path.parent.name}/{participant}"] = _attributes_of(path)["content"]
+            provenance[f"{path.parent.name}/{participant}"] = attributes_of(path)["content"]
     digest = digest_of(
         [schema.VERSION, _LAYOUT, rows, provenance, attributes, {name: str(spec) for name, spec in specs.items()}]
     )
-    store, link = results / store_name(digest), results / LINK
-    _clear_drafts(results)
-    if is_settled(results) and link.resolve() == store.resolve():
-        return digest
-
-    beside = results / f".{store.name}.{os.getpid()}.tmp"
     root = {
         "format": schema.FORMAT,
         "version": schema.VERSION,
@@ -195,146 +175,138 @@ def _pack(
         **attributes,
         "provenance": provenance,
     }
+    _clear_drafts(results)
+    if is_settled(results, store=store, digest=digest):
+        return digest
+    source = _Source(rows, units, specs, root, scheduler)
+    if store is not None:
+        _pack_away(results, source, store)
+        return digest
+    try:
+        with writing(results / LINK):
+            _pack_here(results, source)
+    except BaseException:
+        _clear_drafts(results)  # they may be what fills the disk
+        raise
+    return digest
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a store is made from, and by whom."""
+
+    rows: Sequence[tuple[str, str]]
+    units: Sequence[dict[str, Path]]
+    specs: dict[str, schema.Array]
+    root: dict[str, Any]  # its attributes
+    scheduler: str
+
+
+def _pack_here(results: Path, source: _Source) -> None:
+    link, digest = results / LINK, source.root["digest"]
+    store = results / store_name(digest)
+    beside = results / f".{store.name}.{os.getpid()}.tmp"
     previous = link.resolve() if link.exists() else None
-    damage = _write_store(beside, rows, units, specs, root, previous=previous)
-    if damage and previous is not None:  # in what was taken over, perhaps
-        shutil.rmtree(beside)
-        damage = _write_store(beside, rows, units, specs, root, previous=None)
-    if damage:
-        raise CacheError("what was packed cannot be read back: " + "; ".join(damage))
-    listed = list_files(beside, sync=True)
+    listed = _write_store(str(beside.absolute()), source, previous=previous)
     if store.exists():  # of a run that died, or damaged
         store.rename(results / f".{store.name}.old.tmp")
     beside.rename(store)
     new_link = results / ".cache.zarr.link"
     new_link.unlink(missing_ok=True)
     new_link.symlink_to(store.name)
-    with summary_written(results, digest, [clip for _, clip in rows], listed):
+    with summary_written(results, digest, source.root["clips"], listed):
         new_link.replace(link)
     for old in results.glob("cache-*.zarr"):  # the previous one stays: a reader may have it open
         if old.resolve() not in (store.resolve(), previous):
             shutil.rmtree(old)
     _clear_drafts(results)
-    return digest
 
 
-def _write_store(
-    store: Path,
-    rows: Sequence[tuple[str, str]],
-    units: Sequence[dict[str, Path]],
-    specs: dict[str, schema.Array],
-    attributes: dict[str, Any],
-    *,
-    previous: Path | None,
-) -> list[str]:
-    """Write all of a store, shards of the ``previous`` one taken over; what `verify_cache` has to say of it."""
-    group = zarr.create_group(LocalStore(store), attributes=attributes)
-    step = clips_a_shard(specs.values())
-    for name, spec in specs.items():
-        is_large = name in _PICTURES
-        _create_array(
-            group, name, spec, clips=len(rows), chunk=1 if is_large else step, shard=step if is_large else None
+def _pack_away(results: Path, source: _Source, store: str) -> None:
+    """Pack to an object store. There is no link and no rename there: its `cache.json`, written last, is what points."""
+    digest = source.root["digest"]
+    place = f"{store}/{store_name(digest)}"
+    remember_place(results, store)  # before anything lies there: `forget` must know where to look
+    pointer = _pointer(store)
+    if left := places.list_files(place):  # of a run that died, or damaged
+        places.remove_files(place, left)
+    listed = _write_store(place, source, previous=None)
+    with summary_written(results, digest, source.root["clips"], listed, store=store) as beside:
+        places.write_file(store, NAME, beside.read_bytes(), umask=current_umask())
+        (results / LINK).unlink(missing_ok=True)
+    for old in places.list_folders(store):  # the previous one stays: a reader may have it open
+        if old.startswith("cache-") and old not in (store_name(digest), pointer):
+            places.remove_files(f"{store}/{old}", places.list_files(f"{store}/{old}"))
+    for old_here in results.glob("cache-*.zarr"):
+        shutil.rmtree(old_here)
+
+
+def _pointer(store: str) -> str | None:
+    """The name of the store that the `cache.json` of an object store speaks of."""
+    try:
+        return store_name(json.loads(places.read_file(store, NAME))["digest"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_store(place: str, source: _Source, *, previous: Path | None) -> dict[str, list[Any]]:
+    """Write all of a store, shards of the ``previous`` one taken over; size and checksum of each of its files."""
+    rows, umask = source.rows, current_umask()
+    step = clips_a_shard(source.specs.values())
+    listed = {}
+    for name, content in _describe(source, step=step).items():
+        places.write_file(place, name, content, umask=umask)
+        listed[name] = [len(content), checksum(content)]
+    kept = set() if previous is None else take_over(previous, Path(place), step=step)
+    shards = []
+    for first in range(0, len(rows), step):
+        own = tuple(rows[first : first + step])
+        people = {participant for participant, _ in own}
+        files = tuple(
+            {participant: str(stage[participant].absolute()) for participant in sorted(people & stage.keys())}
+            for stage in source.units
         )
-    kept = set() if previous is None else take_over(previous, store, step=step)
+        shards.append(Shard(place, first // step, own, files, source.specs, first in kept, umask))
+    made = run_tasks(make_shard, shards, scheduler=source.scheduler)
+    if damage := [sentence for shard in made for sentence in shard.damage]:
+        raise CacheError("what was packed cannot be read back: " + "; ".join(damage))
+    for shard in made:
+        listed |= shard.files
+    return dict(sorted(listed.items()))
 
-    def write(first: int) -> None:
-        _write_shard(store, first, rows[first : first + step], units, specs)
 
-    # One task writes one shard: two writers to a shard would lose data silently.
-    compute(*[delayed(write)(first) for first in range(0, len(rows), step) if first not in kept], scheduler="threads")
-    return verify_cache(store)
+def _describe(source: _Source, *, step: int) -> dict[str, bytes]:
+    """The files of a store that describe it and its arrays."""
+    held: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(held), attributes=source.root)
+    for name, spec in source.specs.items():
+        large = name in _PICTURES
+        _create_array(
+            group, name, spec, clips=len(source.rows), chunk=1 if large else step, shard=step if large else None
+        )
+    return {name: buffer.to_bytes() for name, buffer in held.items()}
 
 
-def verify_cache(path: Path) -> list[str]:
+def verify_cache(place: str | Path) -> list[str]:
     """Reread every chunk of a cache; the names of damaged arrays and clips, each in a sentence. Empty = all is well."""
-    group = zarr.open_group(LocalStore(path, read_only=True), mode="r")
-    found = dict(group.attrs)
+    place = str(place)
+    found = json.loads(places.read_file(place, "zarr.json"))["attributes"]
     if found.get("format") != schema.FORMAT or found.get("version") != schema.VERSION:
         return [
-            f"{path}: want {schema.FORMAT} version {schema.VERSION}, found {found.get('format')} {found.get('version')}"
+            f"{place}: want {schema.FORMAT} version {schema.VERSION},"
+            f" found {found.get('format')} {found.get('version')}"
         ]
-    clips: list[str] = found["clips"]  # type: ignore[assignment]
+    clips: list[str] = found["clips"]
     damage = []
-    for name, array in sorted(group.arrays()):
-        step = (array.shards or array.chunks)[0]
+    for name in places.list_folders(place):
+        layout = json.loads(places.read_file(place, f"{name}/zarr.json"))
+        step = layout["chunk_grid"]["configuration"]["chunk_shape"][0]
         for first in range(0, len(clips), step):
-            which = ", ".join(clips[first : first + step])
-            file = path / name / "c" / str(first // step) / "/".join("0" * (array.ndim - 1))
-            if not file.is_file() or (array.shards and _NOT_WRITTEN in _shard_index(file, step)[: len(clips) - first]):
-                damage.append(f"{path}: {name}: {file} lacks data: zarr would read zeros for some of {which}")
-                continue
             try:
-                array[first : first + step]
-            except Exception as error:  # any failure to read is what we look for; it is reported, not passed over
-                damage.append(f"{path}: {name}: cannot be read for {which}: {error}")
+                read_shard(place, name, first // step, clips[first : first + step])
+            except CacheError as error:
+                damage.append(str(error))
     return damage
-
-
-def _shard_index(file: Path, clips: int) -> np.ndarray:
-    """(clips, 2) uint64: offset and length of each chunk, at the end of a shard, before a checksum of 4 bytes."""
-    with file.open("rb") as shard:
-        shard.seek(-16 * clips - 4, os.SEEK_END)
-        return np.frombuffer(shard.read(16 * clips), "<u8").reshape(-1, 2)
-
-
-def _write_shard(
-    store: Path,
-    first: int,
-    rows: Sequence[tuple[str, str]],
-    units: Sequence[dict[str, Path]],
-    specs: dict[str, schema.Array],
-) -> None:
-    """Copy the rows of one shard from the units."""
-    target = zarr.open_group(LocalStore(store), mode="r+")
-    owned: dict[str, list[str]] = {}
-    for participant, clip in rows:
-        owned.setdefault(participant, []).append(clip)
-    parts = {name: spec.empty(len(rows)) for name, spec in specs.items()}
-    given: dict[str, set[str]] = {participant: set() for participant in owned}
-    for files in units:
-        done = 0
-        for participant, clips in owned.items():  # rows are sorted by participant
-            if participant in files:
-                for name, values in _read_rows(files[participant], clips):
-                    parts[name][done : done + len(clips)] = values
-                    given[participant].add(name)
-            done += len(clips)
-    for participant, names in given.items():
-        if lacking := sorted(specs.keys() - names - schema.gaze_content_arrays().keys()):
-            raise CacheError(f"participant {participant}: no unit holds {', '.join(lacking)}")
-    for name in specs:
-        target[name][first : first + len(rows)] = parts.pop(name)  # type: ignore[index]
-
-
-def _read_rows(path: Path, clips: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Each array's name and its rows of ``clips``, checksums checked; no more of a unit is read than these need."""
-    held = _attributes_of(path)["clips"]
-    places = np.array([held.index(clip) for clip in clips])
-    first, last = places.min(), places.max()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            chunks = Counter(member.partition("/c/")[0] for member in archive.namelist() if "/c/" in member)
-        with ZipStore(path, mode="r") as store:
-            arrays = dict(zarr.open_group(store, mode="r").arrays())
-            lost = [name for name, array in arrays.items() if chunks[name] < array.nchunks]
-            if lost:  # zarr would read missing values
-                raise ValueError(f"data lost of {', '.join(lost)}")
-            for name, array in arrays.items():
-                yield name, np.asarray(array[first : last + 1])[places - first]
-    except (ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise CacheError(f"{path}: damaged ({error}); {_mend(path)}") from error
-
-
-def _attributes_of(path: Path) -> dict[str, Any]:
-    """What a unit says of itself; CacheError where there is no whole unit of this version."""
-    found = read_unit_attributes(path)
-    if found is None:
-        raise CacheError(f"{path}: not a whole unit of version {UNIT_VERSION}; {_mend(path)}")
-    return found
-
-
-def _mend(path: Path) -> str:
-    return f"to mend it, delete it and run the workflow again: rm {path}"
 
 
 def _create_array(

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("list-clips", stage_commands.run_list_clips, "list all clips with their status, from the units")
     sub.add_argument("--output", type=Path, default=RESULTS / "clips.tsv")
-    sub = command("pack", stage_commands.run_pack, "pack the units of all clips that are ok into results/cache.zarr")
+    sub = command("pack", stage_commands.run_pack, "pack the units of all clips that are ok into one cache")
     sub.add_argument("--threads", type=int, default=1)
     sub = command("quality", stage_commands.run_quality, "write how much of each clip to believe")
     sub.add_argument("--output", type=Path, default=RESULTS / "quality.tsv")
@@ -111,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--why", action="store_true", help="one line for each cause")
     sub.add_argument("--json", action="store_true", help="for programs")
     sub.add_argument("--rehash", action="store_true", help="read every file anew instead of trusting its times")
+    sub = command(
+        "statistics", look_commands.run_statistics, "write count, mean, spread and range of each channel of the cache"
+    )
+    sub.add_argument("--output", type=Path, default=RESULTS / "statistics.tsv", help="default: results/statistics.tsv")
     sub = command("verify", look_commands.run_verify, "reread every checksum of the units and the cache")
     sub = command(
         "forget", look_commands.run_forget, "erase a participant who has left clips.tsv from all that was made"

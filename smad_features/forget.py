@@ -14,6 +14,7 @@ from typing import Any
 from smad_features.atomic import writing, written_whole
 from smad_features.manifest import Clip
 from smad_features.remains import Person, Remain, count_rows, find_person, find_remains
+from smad_features.remains_away import look_away, name_versioned, remove_away
 from smad_features.turns import hold_lock, wait_for_jobs
 
 
@@ -42,7 +43,7 @@ def forget(
     BlockingIOError
         A run of the workflow is at work here.
     StorageError
-        Something may not be removed.
+        Something may not be removed, or an object store cannot be looked into: then nothing is removed.
     """
     if own := [clip.clip for clip in clips if clip.participant == participant]:
         raise ForgetError(
@@ -56,9 +57,11 @@ def forget(
             locks.enter_context(hold_lock(database.with_name(lock)))
         if not is_dry:
             wait_for_jobs(database.with_name("jobs.lock"))
-        person = find_person(participant, listed={clip.clip for clip in clips})
+        away = look_away(Path("results"), config["cache"]["store"])
+        person = find_person(participant, listed={clip.clip for clip in clips}, away=away)
         given = None if config["checkpoints"] == "train" else Path(config["checkpoints"])
-        remains = find_remains(person, checkpoints=given)
+        remains = find_remains(person, checkpoints=given, away=away)
+        versioned = name_versioned([str(remain.path) for remain in remains if str(remain.path) in away.stores])
         remembered = count_unlisted(database, clips) if remains else 0
         if not is_dry:
             if remembered:
@@ -68,6 +71,7 @@ def forget(
     said = [f"{remain.path}: {done}: {remain.what}" for remain in remains if remain.kind != "checkpoint"]
     if remembered:
         said.append(f"{database}: {done}: {remembered} files that the table does not name")
+    said += versioned + away.notes
     said += [
         f"{remain.path}: was trained on {participant} ({remain.what}), and is left to you"
         for remain in remains
@@ -91,6 +95,9 @@ def erase(remains: Sequence[Remain], person: Person) -> None:
         Something may not be removed; the message names it, and what comes after it stays, too.
     """
     for remain in remains:
+        if isinstance(remain.path, str):
+            remove_away(remain.path)
+            continue
         with writing(remain.path):
             if remain.kind == "rows":
                 _remove_rows(remain.path, person)

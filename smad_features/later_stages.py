@@ -19,12 +19,14 @@ from smad_features.freshness import differences
 from smad_features.manifest import Clip, TableError, read_annotations, read_targets
 from smad_features.summary import is_settled
 
-_NETWORK = tuple(f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "checkpoints"))
+_NETWORK = tuple(
+    f"smad_models.{name}" for name in ("maqt", "resnet", "inputs", "tasks", "dataset", "cache_files", "checkpoints")
+)
 _SCORING = tuple(
     f"smad_models.{name}"
     for name in (
         *("score", "predictions", "metrics", "calibration", "intervals", "protocols", "baselines", "polarity"),
-        *("leaks", "folds", "stimuli", "dataset", "inputs", "checkpoints"),
+        *("leaks", "folds", "stimuli", "dataset", "cache_files", "inputs", "checkpoints"),
     )
 )
 _PAGE = "report_page"  # the folder of the report's templates
@@ -33,7 +35,7 @@ _REPORT = tuple(
     for name in (
         *("report", "report_scores", "report_maps", "report_quality", "report_modalities", "report_agreement"),
         *("report_clips", "charts", "score_charts", "drawing", "scoreboard", "compare", "intervals", "metrics"),
-        *("calibration", "leaks", "predictions", "folds", "stimuli", "dataset"),
+        *("calibration", "leaks", "predictions", "folds", "stimuli", "dataset", "cache_files"),
     )
 )
 _TRAINING = tuple(
@@ -214,8 +216,9 @@ class Later:
         A checkpoint that was put back from a backup must not be taken for the one that is wanted, whatever its date.
         """
         stage = name.partition("/")[0]
-        if stage == "pack" and Path("results/cache.json").exists() and not is_settled(Path("results")):
-            return "lost"
+        if stage == "pack" and Path("results/cache.json").exists():
+            # Elsewhere, cache.json is believed: to plan must need no network. `smad-features verify` looks.
+            return None if is_settled(Path("results"), store=self.config["cache"]["store"]) else "lost"
         if stage != "train_model":
             return None
         cache = read_json(Path("results/cache.json")).get("digest")
@@ -229,9 +232,11 @@ class Later:
         config = self.config
         train = {name: x for name, x in config["train"].items() if name not in ("backbone", *_OF_THE_RUN)}
         predict = {name: value for name, value in config["predict"].items() if name not in _ONLY_SPEED}
+        store = config["cache"]["store"]
         return {
             "list_clips": {"on_bad_clip": config["on_bad_clip"]},
-            "pack": {"version": schema.VERSION},
+            # Where it lies counts for packing alone: who reads it goes by its digest.
+            "pack": {"version": schema.VERSION, **({"cache.store": store} if store else {})},
             "make_folds": {"folds": config["folds"]},
             "embed_faces": {"train": {"seed": config["train"]["seed"]}},
             "train_model": {"train": train, "emotions": config["emotions"]},

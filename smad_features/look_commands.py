@@ -68,6 +68,22 @@ def run_status(options: argparse.Namespace) -> int:
     return 1 if status.causes else 0
 
 
+def run_statistics(options: argparse.Namespace) -> int:
+    """Write the statistics of the packed cache."""
+    from smad_features.scheduler import SchedulerError
+    from smad_features.shard_tasks import CacheError
+    from smad_features.statistics import write_statistics
+
+    config, _ = read_study(options.configfile)
+    try:
+        clips = write_statistics(RESULTS, options.output, scheduler=config["dask"]["scheduler"])
+    except (CacheError, SchedulerError) as error:
+        print(f"smad-features statistics: {error}", file=sys.stderr)
+        return 1
+    print(f"{options.output}: {clips} clips, each channel")
+    return 0
+
+
 def run_verify(options: argparse.Namespace) -> int:
     """Reread every checksum."""
     from smad_features.verify import verify_packed, verify_units

@@ -26,11 +26,17 @@ def folder_mode(mode: str) -> int:
     return files | (files & 0o444) >> 2
 
 
+def current_umask() -> int:
+    """What `make_with` has set, or the user has."""
+    umask = os.umask(0o077)
+    os.umask(umask)  # there is no way only to ask for it
+    return umask
+
+
 @contextmanager
 def umask_kept() -> Iterator[None]:
     """What the body does by `make_with` ends with it."""
-    umask = os.umask(0)
-    os.umask(umask)  # there is no way only to ask for it
+    umask = current_umask()
     try:
         yield
     finally:

@@ -15,20 +15,21 @@ from typing import Any, Literal
 
 from smad_features.freshness import STAGES, read_unit_attributes
 from smad_features.manifest import Clip
-from smad_features.summary import LINK, NAME, store_name
+from smad_features.remains_away import Away
+from smad_features.summary import LINK, NAME, SummaryError, place_of, read_summary, store_name
 
 # The last ones to go are the units: they alone tell the clips of a person, should the work be interrupted.
 Kind = Literal["file", "draft", "store", "rows", "features", "state", "checkpoint", "unit"]
 _SURE = ("store", "rows", "features", "state", "checkpoint", "unit")
 _NOT_OURS = ("conda", "conda-archive", "singularity")  # in Snakemake's folder: large, and of no person
-_LOCKS = ("lock", "pack.lock", "jobs.lock", "fingerprints.sqlite")
+_OURS = ("lock", "pack.lock", "jobs.lock", "fingerprints.sqlite", "stores.txt")  # of no person, or looked at elsewhere
 
 
 @dataclass(frozen=True)
 class Remain:
     """One place where a participant is to be found, and what it is, in words."""
 
-    path: Path
+    path: Path | str  # text = in an object store
     kind: Kind
     what: str
 
@@ -67,7 +68,7 @@ def name_gone(clips: Iterable[Clip], table: str, *, folder: Path = Path()) -> li
     ]
 
 
-def find_person(participant: str, *, listed: Iterable[str], folder: Path = Path()) -> Person:
+def find_person(participant: str, *, listed: Iterable[str], folder: Path = Path(), away: Away | None = None) -> Person:
     """A participant with all clips that anything here says to be theirs.
 
     Parameters
@@ -76,12 +77,14 @@ def find_person(participant: str, *, listed: Iterable[str], folder: Path = Path(
         All clips of the table of clips: one that has changed hands is no longer theirs.
     folder
         The working directory.
+    away
+        What object stores hold.
     """
     clips: set[str] = set()
     for path in (folder / "results").glob(f"*/{participant}.zarr.zip"):
         clips |= set((read_unit_attributes(path) or {}).get("clips", ()))
-    for store in _stores(folder):
-        said = _root(store) or {}
+    roots = [_root(store) for store in _stores(folder)] + list((away or Away()).stores.values())
+    for said in (root or {} for root in roots):
         pairs = zip(said.get("clips", ()), said.get("participants", ()), strict=False)
         clips |= {clip for clip, who in pairs if who == participant}
     for table in _tables(folder):
@@ -94,11 +97,14 @@ def count_rows(table: Path, person: Person) -> int:
     return sum(map(person.owns, _rows(table))) if table.is_file() else 0
 
 
-def find_remains(person: Person, *, checkpoints: Path | None, folder: Path = Path()) -> list[Remain]:
+def find_remains(
+    person: Person, *, checkpoints: Path | None, folder: Path = Path(), away: Away | None = None
+) -> list[Remain]:
     """All that remains of a person, in the order in which they are to be removed.
 
-    ``checkpoints``: a folder of given ones, beside those that were trained here.
+    ``checkpoints``: a folder of given ones, beside those that were trained here. ``away``: what object stores hold.
     """
+    away = away or Away()
     results, smad = folder / "results", folder / ".smad"
     remains = [
         Remain(path, "draft", "of a job that died")
@@ -107,18 +113,25 @@ def find_remains(person: Person, *, checkpoints: Path | None, folder: Path = Pat
         if path.suffix in (".tmp", ".new", ".link") and not path.parent.name.endswith(".tmp")
     ]
     clean = []  # digests of caches without the person
-    for store in _stores(folder):
-        said = _root(store)
+    held: list[tuple[Path | str, dict[str, Any] | None]] = [(store, _root(store)) for store in _stores(folder)]
+    for place, said in [*held, *away.stores.items()]:
         if said is not None and person.participant not in said["participants"] and not person.clips & {*said["clips"]}:
             clean.append(said["digest"].encode())
-        else:
-            # One that cannot be read is no sign that there was such a person.
-            kind: Kind = "file" if said is None else "store"
-            remains.append(
-                Remain(store, kind, f"a packed cache that {'cannot be read' if kind == 'file' else 'holds them'}")
-            )
-            if (results / LINK).resolve() == store.resolve():
-                remains += [Remain(results / name, "file", "of that cache") for name in (LINK, NAME)]
+            continue
+        # One that cannot be read is no sign that there was such a person.
+        kind: Kind = "file" if said is None else "store"
+        remains.append(
+            Remain(place, kind, f"a packed cache that {'cannot be read' if kind == 'file' else 'holds them'}")
+        )
+        if isinstance(place, Path) and (results / LINK).resolve() == place.resolve():
+            remains += [Remain(results / name, "file", "of that cache") for name in (LINK, NAME)]
+        if isinstance(place, str) and place == _place_in_use(results):
+            remains.append(Remain(results / NAME, "file", "of that cache"))
+    gone = {str(remain.path) for remain in remains}
+    for pointer, says in away.pointers.items():
+        store_there = f"{pointer.removesuffix(NAME)}{store_name(str(says.get('digest')))}"
+        if store_there in gone or person.clips & {*says.get("clips", ())}:
+            remains.append(Remain(pointer, "file", "of that cache"))
     for table in _tables(folder):
         if number := count_rows(table, person):
             remains.append(Remain(table, "rows", f"{number} rows"))
@@ -185,13 +198,21 @@ def _plain_files(folder: Path) -> Iterator[Path]:
         if path.is_file() and not path.is_symlink() and not is_of_a_store and inside[1] not in _NOT_OURS:
             is_elsewhere = path.name.endswith((".zarr.zip", ".safetensors")) and inside[0] == "results"
             is_table = path.suffix == ".tsv" and bool({"clip", "participant"} & set(_header(path)))
-            if not is_elsewhere and not is_table and not (inside[0] == ".smad" and inside[1] in _LOCKS):
+            if not is_elsewhere and not is_table and not (inside[0] == ".smad" and inside[1] in _OURS):
                 yield path
     yield from sorted(folder.glob("inspect-*.png"))
 
 
 def _stores(folder: Path) -> list[Path]:
     return sorted((folder / "results").glob(store_name("*")))
+
+
+def _place_in_use(results: Path) -> str | None:
+    """Where the cache lies that cache.json speaks of."""
+    try:
+        return place_of(results, read_summary(results))
+    except (FileNotFoundError, SummaryError):
+        return None
 
 
 def _root(store: Path) -> dict[str, Any] | None:

@@ -153,7 +153,9 @@ def run_pack(options: argparse.Namespace) -> int:
     """Pack the units of all clips that are ok."""
     import dask
 
-    from smad_features.cache import pack
+    from smad_features.cache import CacheError, pack
+    from smad_features.scheduler import SchedulerError
+    from smad_features.summary import place_of, read_summary, remembered_places
 
     config, clips = read_study(options.configfile)
     rows = [(row["participant"], row["clip"]) for row in read_manifest() if row["status"] == "ok"]
@@ -178,9 +180,20 @@ def run_pack(options: argparse.Namespace) -> int:
     except BlockingIOError as error:
         print(f"smad-features pack: {error}", file=sys.stderr)
         return 1
-    with lock, dask.config.set(num_workers=options.threads):
-        digest = pack(RESULTS, rows, list(files.values()), specs, attributes)
-    print(f"results/cache.zarr: {len(rows)} clips, digest {digest}", file=sys.stderr)
+    where = {"store": config["cache"]["store"], "scheduler": config["dask"]["scheduler"]}
+    try:
+        with lock, dask.config.set(num_workers=options.threads):
+            digest = pack(RESULTS, rows, list(files.values()), specs, attributes, **where)
+    except (CacheError, SchedulerError) as error:
+        print(f"smad-features pack: {error}", file=sys.stderr)
+        return 1
+    place = place_of(RESULTS, read_summary(RESULTS)) if where["store"] else "results/cache.zarr"
+    print(f"{place}: {len(rows)} clips, digest {digest}", file=sys.stderr)
+    for other in remembered_places(RESULTS):
+        if other != where["store"]:
+            print(
+                f"{other}: may still hold what was packed there before, persons' data: remove it there", file=sys.stderr
+            )
     return 0
 
 

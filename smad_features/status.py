@@ -126,9 +126,8 @@ def _look_at_file(name: str, file: Path, later: Later, waiting: set[Path]) -> tu
         return "stale", explain_later(read_json(key.with_suffix(".json")), wanted)
     made = later.made(name, digest)
     if made not in (None, digest):
-        return "stale", [
-            "it does not belong to `results/cache.zarr`" if made == "lost" else "it is another than was made last"
-        ]
+        place = later.config["cache"]["store"] or "results/cache.zarr"
+        return "stale", [f"it does not belong to `{place}`" if made == "lost" else "it is another than was made last"]
     inputs = [Path(path) for path in notes.get("input", [])]
     changed = [path for path in [key, *inputs] if _is_changed(path, file, checksums)]
     if notes.get("incomplete"):

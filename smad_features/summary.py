@@ -1,6 +1,7 @@
 """What cache.json says of the packed cache: the store that is in use, and the checksum of each of its files.
 
 It is written last. So where it and the link `cache.zarr` disagree, the cache is being replaced, or was when a run died.
+Of a cache in an object store it names the place, and is believed: whoever plans a run asks no network. `verify` looks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from smad_features import schema
 from smad_features.atomic import written_whole
-from smad_features.fingerprints import digest_of, hash_file
+from smad_features.fingerprints import digest_of
 
 NAME = "cache.json"
 LINK = "cache.zarr"
@@ -29,29 +30,29 @@ def store_name(digest: str) -> str:
     return f"cache-{digest}.zarr"
 
 
-def list_files(store: Path, *, sync: bool = False) -> dict[str, list[Any]]:
-    """Size and checksum of each file of a store, by its path within; ``sync``: and each is on the disk by then."""
-    listed: dict[str, list[Any]] = {}
-    for path in sorted(path for path in store.rglob("*") if path.is_file()):
-        if sync:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        listed[path.relative_to(store).as_posix()] = [path.stat().st_size, hash_file(path)]
-    return listed
-
-
 @contextmanager
-def summary_written(results: Path, digest: str, clips: Sequence[str], files: dict[str, list[Any]]) -> Iterator[None]:
+def summary_written(
+    results: Path, digest: str, clips: Sequence[str], files: dict[str, list[Any]], *, store: str | None = None
+) -> Iterator[Path]:
     """Write cache.json, with a checksum of itself; the body swaps the store.
 
-    It lies ready beside its place by then: so a full disk is met before anything is swapped.
+    It lies ready beside its place by then: so a full disk is met before anything is swapped. The body gets that file.
+
+    Parameters
+    ----------
+    files
+        Size and checksum of each file of the store, by its path within.
+    store
+        s3://bucket/prefix where the cache lies; None = here.
     """
-    said = {"format": schema.FORMAT, "version": schema.VERSION, "digest": digest, "clips": list(clips), "files": files}
+    said: dict[str, Any] = {"format": schema.FORMAT, "version": schema.VERSION, "digest": digest}
+    said |= {} if store is None else {"store": store}
+    said |= {"clips": list(clips), "files": files}
     with written_whole(results / NAME) as beside:
         beside.write_text(_text(said | {"seal": digest_of(said)}), encoding="utf-8")
         with beside.open("rb") as file:
             os.fsync(file.fileno())
-        yield
+        yield beside
 
 
 def read_summary(results: Path) -> dict[str, Any]:
@@ -80,14 +81,48 @@ def read_summary(results: Path) -> dict[str, Any]:
     return said
 
 
-def is_settled(results: Path) -> bool:
-    """Whether cache.json is whole, and the link leads to the store that it names."""
+def place_of(results: Path, said: dict[str, Any]) -> str:
+    """Where the store lies that a cache.json speaks of: an absolute path, or s3://bucket/prefix/name."""
+    name = store_name(said["digest"])
+    return f"{said['store']}/{name}" if "store" in said else str((results / name).absolute())
+
+
+def is_settled(results: Path, *, store: str | None = None, digest: str | None = None) -> bool:
+    """Whether cache.json is whole, and the cache lies where it is asked for.
+
+    Parameters
+    ----------
+    store
+        s3://bucket/prefix where it should lie: then cache.json is believed. None = here: then the link leads to it.
+    digest
+        The content that it should have; None = any.
+    """
     try:
-        name = store_name(read_summary(results)["digest"])
+        said = read_summary(results)
     except (FileNotFoundError, SummaryError):
         return False
+    if said.get("store") != store or digest not in (None, said["digest"]):
+        return False
     link = results / LINK
-    return (link / "zarr.json").is_file() and link.resolve().name == name
+    return store is not None or ((link / "zarr.json").is_file() and link.resolve().name == store_name(said["digest"]))
+
+
+def remember_place(results: Path, store: str) -> None:
+    """Note that persons' data may lie in an object store from now on, whatever becomes of configuration and cache."""
+    known = remembered_places(results)
+    if store not in known:
+        with written_whole(_memory(results)) as beside:
+            beside.write_text("".join(f"{place}\n" for place in [*known, store]), encoding="utf-8")
+
+
+def remembered_places(results: Path) -> list[str]:
+    """Each s3://bucket/prefix that was ever packed to from here."""
+    memory = _memory(results)
+    return memory.read_text(encoding="utf-8").splitlines() if memory.exists() else []
+
+
+def _memory(results: Path) -> Path:
+    return results.absolute().parent / ".smad" / "stores.txt"
 
 
 def _text(said: dict[str, Any]) -> str:

@@ -27,9 +27,21 @@ def add_path(
     sub.add_argument(f"--{name}", type=Path, default=default, required=required, help=text + shown)
 
 
+def add_cache(sub: argparse.ArgumentParser, default: Path | None, text: str) -> None:
+    """Add ``--cache``: a path, or s3://bucket/prefix/cache.zarr, which no path can hold."""
+    shown = "" if default is None else f"; default: {default}"
+    sub.add_argument("--cache", type=_place, default=default, metavar="PATH|S3", help=text + shown)
+
+
+def _place(text: str) -> Any:
+    from smad_models.cache_files import place  # imports TensorStore, which --help need not wait for
+
+    return place(text) if "://" in text else Path(text)
+
+
 def add_computing(sub: argparse.ArgumentParser) -> None:
     """Add what every command with a network needs: cache, folds, key, threads and device."""
-    add_path(sub, "cache", CACHE, "the packed cache")
+    add_cache(sub, CACHE, "the packed cache")
     add_path(sub, "folds", FOLDS, "who is tested in which fold")
     add_path(sub, "key", None, KEY)
     sub.add_argument("--threads", type=int, default=None, help="processor threads; default: all")

@@ -16,6 +16,7 @@ import numpy as np
 import tensorstore as ts
 
 from smad_features import schema
+from smad_models.cache_files import CONTEXT, CacheStoreError, Place, find_store, read_file, spec_of, wait_for
 from smad_models.folds import check_disjoint
 
 CACHE_VERSION = schema.VERSION
@@ -30,7 +31,7 @@ class Cache:
     All reads come from the store that `open_cache` found, even if the link to it is swapped meanwhile.
     """
 
-    path: Path  # of the store itself, behind the link
+    path: Place  # of the store itself, behind the link
     attributes: dict[str, Any]  # of its root
     clips: tuple[str, ...]  # in row order
     participants: tuple[str, ...]  # of each row
@@ -53,7 +54,8 @@ class Cache:
         IndexError
             If a row is none of the cache's.
         ValueError
-            If a chunk is missing or damaged; the message names the array, the clips, and the file.
+            If a chunk is missing or damaged: the message names the array, the clips, and the file; or the object store
+            cannot be used.
         """
         index = np.asarray(rows, dtype=np.int64)
         if len(index) and not (index.min() >= 0 and index.max() < len(self.clips)):
@@ -67,7 +69,9 @@ class Cache:
         found = {name: self._memory[name][index] for name in names if name in self._memory}
         for name, future in pending.items():
             try:
-                found[name] = future.result()
+                found[name] = wait_for(future, self.path)
+            except CacheStoreError:
+                raise
             except ValueError as error:
                 raise ValueError(
                     f"{self.path}: array {name} cannot be read for {self._name_damaged(name, index)}: {error}\n"
@@ -138,25 +142,29 @@ def split_fold(cache: Cache, folds: Iterable[tuple[str, str, int]], fold: int) -
     )
 
 
-def open_cache(path: Path) -> Cache:
+def open_cache(path: Place) -> Cache:
     """Open the cache at ``path``, a store or a link to one, and check it against the contract.
+
+    In an object store ``s3://bucket/prefix/cache.zarr`` stands for a link: `cache.json` beside it says where it leads.
 
     Raises
     ------
     FileNotFoundError
         If there is no Zarr store.
     ValueError
-        If it is of another format or version (both are named), is being replaced, or an array is not what the contract
-        says.
+        If it is of another format or version (both are named), is being replaced, an array is not what the contract
+        says, or the object store cannot be used.
     """
-    store = path.resolve()
-    root = store / "zarr.json"
-    if not root.is_file():
-        raise FileNotFoundError(f"{path}: no cache is there ({root} is absent)")
+    store = find_store(path)
+    root = read_file(store, "zarr.json")
+    if root is None:
+        raise FileNotFoundError(f"{path}: no cache is there ({store}/zarr.json is absent){_elsewhere(path)}")
     try:
-        attributes = json.loads(root.read_text(encoding="utf-8")).get("attributes", {})
+        attributes = json.loads(root.decode("utf-8")).get("attributes", {})
     except ValueError as error:
-        raise ValueError(f"{path}: {root} is damaged: {error}; `smad-features verify` says what mends it") from error
+        raise ValueError(
+            f"{path}: {store}/zarr.json is damaged: {error}; `smad-features verify` says what mends it"
+        ) from error
     found = (attributes.get("format"), attributes.get("version"))
     if found != (schema.FORMAT, schema.VERSION):
         raise ValueError(
@@ -171,15 +179,16 @@ def open_cache(path: Path) -> Cache:
     _check_settled(path, attributes)
     channels = tuple(channel["name"] for channel in attributes["channels"])
 
-    # The context is shared by all arrays; its pool is empty, since batches are read once and in no order.
-    context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
+    context = ts.Context(CONTEXT)  # one for all arrays
     stores = {}
-    for folder in sorted(store.iterdir()):
-        if (folder / "zarr.json").is_file():
+    for name in schema.face_arrays() | schema.eye_arrays() | schema.gaze_content_arrays():
+        if read_file(store, f"{name}/zarr.json") is not None:
             try:
-                stores[folder.name] = ts.open(_spec(folder), open=True, read=True, context=context).result()
+                stores[name] = wait_for(ts.open(_spec(store, name), open=True, read=True, context=context), store)
+            except CacheStoreError:
+                raise
             except ValueError as error:
-                raise ValueError(f"{path}: array {folder.name} cannot be opened: {error}") from error
+                raise ValueError(f"{path}: array {name} cannot be opened: {error}") from error
     if "face" not in stores or "eye" not in stores:
         raise ValueError(f"{path}: want at least the arrays face and eye, got {', '.join(stores) or 'none'}")
     frames, size = stores["face"].shape[1:3]
@@ -193,12 +202,25 @@ def open_cache(path: Path) -> Cache:
     )
 
 
-def _check_settled(path: Path, attributes: dict[str, Any]) -> None:
+def _elsewhere(path: Place) -> str:
+    """Where the cache is, if `cache.json` beside a link that is not there knows it."""
+    if isinstance(path, Path):
+        try:
+            store = json.loads(path.with_name("cache.json").read_text(encoding="utf-8"))["store"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        return f"; it was packed elsewhere: --cache {store}/cache.zarr"
+    return ""
+
+
+def _check_settled(path: Place, attributes: dict[str, Any]) -> None:
     """Raise ValueError unless the `cache.json` beside a link speaks of the very store that the link leads to.
 
     It is written last: where the two disagree, the store is being replaced. A store without one, a copy say, is read as
     it is.
     """
+    if not isinstance(path, Path):
+        return
     summary = path.with_name("cache.json")
     if not path.is_symlink() or not summary.is_file():
         return
@@ -214,16 +236,16 @@ def _check_settled(path: Path, attributes: dict[str, Any]) -> None:
         )
 
 
-def _spec(folder: Path) -> dict[str, Any]:
+def _spec(store: Place, name: str) -> dict[str, Any]:
     return {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(folder)},
+        "kvstore": spec_of(store, name),
         "fill_missing_data_reads": False,
     }
 
 
 def _check_arrays(
-    path: Path, stores: Mapping[str, ts.TensorStore], specs: Mapping[str, schema.Array], clips: int
+    path: Place, stores: Mapping[str, ts.TensorStore], specs: Mapping[str, schema.Array], clips: int
 ) -> None:
     for name, spec in specs.items():
         if name not in stores:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smad_models.cache_files import Place
 from smad_models.checkpoints import (
     digest_file,
     digest_value,
@@ -37,7 +38,7 @@ BACKBONE = "backbone."  # prefix of the weights in a file of face features
 def embed_faces(
     *,
     fold: int,
-    cache: Path,
+    cache: Place,
     folds: Path,
     output: Path,
     seed: int = 0,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from smad_models.cache_files import Place
 from smad_models.checkpoints import Meta, digest_file, digest_value, load_checkpoint, read_meta
 from smad_models.dataset import Cache, Split, open_cache, split_fold
 from smad_models.face_features import find_features
@@ -41,7 +42,7 @@ class PredictOptions:
 def predict_task(
     *,
     task: str,
-    cache: Path,
+    cache: Place,
     folds: Path,
     checkpoints: Path,
     output: Path,
@@ -67,7 +68,7 @@ def predict_task(
 def predict_products(
     products: Sequence[Product],
     *,
-    cache: Path,
+    cache: Place,
     folds: Path,
     checkpoints: Path,
     emotions: Sequence[str],

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -29,6 +29,9 @@ from smad_models.report_agreement import agreement_part
 from smad_models.report_clips import clip_table, contact_sheet
 from smad_models.report_modalities import modalities_part
 from smad_models.scoreboard import show, write_whole
+
+if TYPE_CHECKING:
+    from smad_models.cache_files import Place
 
 PAGE = Path(__file__).parent / "report_page"
 LIBRARIES = ("smad", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "tensorstore", "safetensors", "matplotlib")
@@ -65,7 +68,7 @@ def write_report(
     quality: Path,
     participants: Path,
     cache_json: Path,
-    cache: Path | None,
+    cache: Place | None,
     output: Path,
     settings: Mapping[str, Any],
     versions: Mapping[str, str],

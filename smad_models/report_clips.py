@@ -8,11 +8,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from smad_models.cache_files import Place
 
 SHEET = 24  # faces on the contact sheet
 STRIP = 56  # pixels, a side of a face on a strip of 1,500 clips; of more clips they are smaller
@@ -25,7 +27,7 @@ def clip_table(
     predicted: Mapping[str, Sequence[Mapping[str, Any]]],
     truth: Mapping[str, Mapping[str, str]],
     *,
-    cache: Path | None,
+    cache: Place | None,
     show_faces: bool,
 ) -> dict[str, Any]:
     """A row a clip: what was predicted, the label beside it, and what of the cache can be drawn.
@@ -58,7 +60,7 @@ def _valued(row: Mapping[str, Any], label: str) -> dict[str, Any]:
     return {"said": row["prediction"], "label": float(label) if label else None, "off": off}
 
 
-def _drawn(cache: Path, clips: Mapping[str, Any], *, show_faces: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+def _drawn(cache: Place, clips: Mapping[str, Any], *, show_faces: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     from smad_models.dataset import open_cache  # only here: most pages show no clip
 
     opened = open_cache(cache)
@@ -130,7 +132,7 @@ def film_strip(faces: np.ndarray, *, side: int) -> str:
     return _address(strip, kind="webp", quality=50)
 
 
-def contact_sheet(cache: Path) -> dict[str, Any] | None:
+def contact_sheet(cache: Place) -> dict[str, Any] | None:
     """Aligned crops of clips spread evenly over the cache, the middle frame of each, as one picture in the page."""
     from PIL import Image
 

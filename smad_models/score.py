@@ -51,6 +51,7 @@ from typing import Any
 import numpy as np
 
 from smad_models import baselines, polarity
+from smad_models.cache_files import Place
 from smad_models.calibration import reliability
 from smad_models.dataset import Cache, open_cache
 from smad_models.folds import read_folds, read_stimuli
@@ -73,7 +74,7 @@ def score_task(
     folds: Path,
     emotions: Sequence[str],
     output: Path,
-    cache: Path | None = None,
+    cache: Place | None = None,
     checkpoints: Path | None = None,
     stimuli: Path | None = None,
     polarity_of: Mapping[str, str] | None = None,

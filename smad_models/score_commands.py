@@ -7,7 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from smad_models.arguments import CACHE, FOLDS, KEY, LABELS, RESULTS, TASKS, Command, add_path, chosen, read_key
+from smad_models.arguments import (
+    CACHE,
+    FOLDS,
+    KEY,
+    LABELS,
+    RESULTS,
+    TASKS,
+    Command,
+    add_cache,
+    add_path,
+    chosen,
+    read_key,
+)
 
 
 def add_commands(command: Command) -> None:
@@ -29,7 +41,7 @@ def add_commands(command: Command) -> None:
     add_path(sub, "labels", LABELS, "labels")
     add_path(sub, "folds", FOLDS, "who is tested in which fold")
     add_path(sub, "key", None, KEY)
-    add_path(sub, "cache", None, f"the cache, for the linear baseline and the leak guard; default: {CACHE}, if there")
+    add_cache(sub, None, f"the cache, for the linear baseline and the leak guard; default: {CACHE}, if there")
     add_path(sub, "checkpoints", None, f"folder of what made the predictions; default: {RESULTS}/checkpoints, if there")
     add_path(sub, "stimuli", None, "table of clips with a column `stimulus`, where none may stand in two folds")
     sub.add_argument("--polarity", help="view of three classes: happiness=positive,neutral=neutral,...")
@@ -125,6 +137,7 @@ def _report(options: argparse.Namespace) -> None:
 
     settings: dict[str, Any] = json.loads(options.settings.read_text()) if options.settings else {}
     shown = settings.get("report", {})
+    store = settings.get("cache", {}).get("store")
     tasks = options.tasks.split(",")
     write_report(
         scores=[options.results / "scores" / f"{task}.json" for task in tasks],
@@ -134,7 +147,7 @@ def _report(options: argparse.Namespace) -> None:
         quality=options.results / "quality.tsv",
         participants=options.results / "quality_participants.tsv",
         cache_json=options.results / "cache.json",
-        cache=options.results / "cache.zarr",
+        cache=f"{store}/cache.zarr" if store else options.results / "cache.zarr",
         folds=options.results / "folds.tsv",
         ablations={
             (task, modality): options.results / "ablations" / task / f"{modality}.parquet"

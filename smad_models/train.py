@@ -20,6 +20,7 @@ from torch import Tensor
 
 from smad_models.augment import Augmentation, make_mirror
 from smad_models.batches import Clips, gather_clips
+from smad_models.cache_files import Place
 from smad_models.checkpoints import (
     Meta,
     build_model,
@@ -50,7 +51,7 @@ def train_fold(
     *,
     task: str,
     fold: int,
-    cache: Path,
+    cache: Place,
     labels: Path,
     folds: Path,
     output: Path,

@@ -106,11 +106,11 @@ def test_a_summary_for_which_there_is_no_room_leaves_the_old_cache_in_its_place(
         assert main(["faces", participant, *HERE]) == 0
     before = contents(small / "results")
 
-    def list_files(*_: object, **__: object) -> object:
+    def run_none(*_: object, **__: object) -> list[object]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-        return {}
+        return []
 
-    monkeypatch.setattr("smad_features.cache.list_files", list_files)  # the last step before the swap
+    monkeypatch.setattr("smad_features.cache.run_tasks", run_none)  # the last step before the swap
     with no_file_above(10**9):
         assert main(["pack", *HERE]) == 1
     assert "cache.json: cannot be written" in capsys.readouterr().err

@@ -10,6 +10,7 @@ RECIPE = {name: x for name, x in CONFIG["train"].items() if name not in ("freeze
 for name in ("augment", "loss_weights"):
     RECIPE[name] = ",".join(map(str, RECIPE[name] or [])) or None
 RECIPE["no_deterministic"] = not CONFIG["train"]["deterministic"]
+AWAY = None if CONFIG["cache"]["store"] is None else f"{CONFIG['cache']['store']}/cache.zarr"  # else results/cache.zarr
 PREDICTED_BESIDE = [f"results/{name}" for name in later_stages.predicted_beside(CONFIG)]
 
 
@@ -53,7 +54,7 @@ if TRAINS:
             disk_mb=needs("disk_mb", "embed_faces"),
             gpu=gpus,
         params:
-            options=options({"seed": CONFIG["train"]["seed"], "backbone": BACKBONE}),
+            options=options({"seed": CONFIG["train"]["seed"], "backbone": BACKBONE, "cache": AWAY}),
         shell:
             "smad-models embed-faces --fold {wildcards.fold} --folds {input.folds} --key {input.key} --threads {threads}"
             " {params.options} --output {output} > {log} 2>&1"
@@ -79,7 +80,7 @@ if TRAINS:
         params:
             labels=LABELS_OPTION,
             emotions=EMOTIONS,
-            options=options(RECIPE),
+            options=options(RECIPE | {"cache": AWAY}),
             face_features=f"--face-features {FACE_FEATURES}/fold{{fold}}.safetensors" if IS_FROZEN else "",
         shell:
             "smad-models train --task {wildcards.task} --fold {wildcards.fold} --emotions {params.emotions} {params.labels}"
@@ -107,7 +108,13 @@ rule predict:
         gpu=gpus,
     params:
         emotions=EMOTIONS,
-        options=options({"checkpoints": CHECKPOINTS, "face_features": FACE_FEATURES if TRAINS and IS_FROZEN else None}),
+        options=options(
+            {
+                "checkpoints": CHECKPOINTS,
+                "face_features": FACE_FEATURES if TRAINS and IS_FROZEN else None,
+                "cache": AWAY,
+            }
+        ),
         how=options({k: v for k, v in CONFIG["predict"].items() if k not in ("embeddings", "ablate")}),
         embeddings="--embeddings results/embeddings/{task}.parquet" if CONFIG["predict"]["embeddings"] else "",
         ablate=(

@@ -31,7 +31,12 @@ rule score:
         labels=LABELS_OPTION,
         emotions=EMOTIONS,
         options=options(
-            {"cache": "results/cache.zarr", "checkpoints": CHECKPOINTS, "stimuli": STIMULI, "polarity": POLARITY}
+            {
+                "cache": AWAY or "results/cache.zarr",
+                "checkpoints": CHECKPOINTS,
+                "stimuli": STIMULI,
+                "polarity": POLARITY,
+            }
         ),
     shell:
         "smad-models score --task {wildcards.task} --emotions {params.emotions} --predictions {input.predictions}"
