@@ -5,6 +5,7 @@ Each call of Snakemake has a time limit, as several faults of a cluster are know
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, Run, run_features, run_workflow
+from distributed import LocalCluster
 from runners import assert_same_cache, leftovers
 from slurm import NODES, Slurm, lacking, running_slurm
 
@@ -118,6 +120,14 @@ def test_the_profile_makes_the_cache_of_a_local_run(slurm: Slurm, study: Path, r
     assert len(re.findall("has been submitted with SLURM jobid", run.output)) == 7
     again = run_workflow(study, "features", "-n")  # the next run is a local one
     assert "Nothing to be done" in again.output
+
+
+def test_two_cores_and_the_workers_of_a_dask_scheduler_make_the_cache_of_one_core(study: Path, reference: Path) -> None:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as workers:
+        packed_by = f'dask={{scheduler: "{workers.scheduler_address}"}}'
+        run = run_workflow(study, "features", "--config", packed_by, cores=2)
+    assert_ended_well(run, study, reference)
+    assert json.loads((study / ".smad/config.json").read_text())["dask"]["scheduler"] == workers.scheduler_address
 
 
 def test_a_job_that_is_cancelled_is_tried_again_and_makes_what_is_left(
