@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(bool(lacking()), reason=f"needs SLURM and munge (Debian: slurm-wlm, munge): no {lacking()}"),
 ]
 LIMIT = 400  # seconds
-PARTICIPANTS = 4
+PARTICIPANTS = 4  # fewer than the profile lets share a job
 CONFIG = {"clips": "data/clips.tsv", "labels": None, "face": {"model": "detector"}}  # as the demo's
 
 
@@ -64,11 +64,11 @@ def study(reference: Path, tmp_path: Path, slurm: Slurm) -> Iterator[Path]:
     slurm.clear()
 
 
-def begin(slurm: Slurm, folder: Path, *options: str, per_job: int) -> subprocess.Popen[bytes]:
+def begin(slurm: Slurm, folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """Begin `features` through the profile; what it says goes to run.log."""
     command = [sys.executable, "-m", "snakemake", "--profile", str(ROOT / "workflow/profiles/slurm"), "features"]
     command += ["--snakefile", str(ROOT / "workflow/Snakefile"), "--directory", str(folder)]
-    command += ["--configfile", str(folder / "config.yaml"), "--config", f"run={{participants_per_job: {per_job}}}"]
+    command += ["--configfile", str(folder / "config.yaml")]
     command += ["--slurm-init-seconds-before-status-checks", "10", *options]
     path = f"{Path(sys.executable).parent}{os.pathsep}{slurm.environment['PATH']}"
     environment = slurm.environment | {"PATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -113,11 +113,11 @@ def assert_ended_well(run: Run, folder: Path, reference: Path) -> None:
 
 
 def test_the_profile_makes_the_cache_of_a_local_run(slurm: Slurm, study: Path, reference: Path) -> None:
-    run = finish(begin(slurm, study, per_job=2), study)
+    run = finish(begin(slurm, study), study)
     assert_ended_well(run, study, reference)
-    assert run.jobs == {"make_units": 6, "list_clips": 1, "quality": 1, "pack": 1}
+    assert run.jobs == {"make_units": 3, "list_clips": 1, "quality": 1, "pack": 1}
     # Light work takes no turn in a queue.
-    assert len(re.findall("has been submitted with SLURM jobid", run.output)) == 7
+    assert len(re.findall("has been submitted with SLURM jobid", run.output)) == 4
     again = run_workflow(study, "features", "-n")  # the next run is a local one
     assert "Nothing to be done" in again.output
 
@@ -133,7 +133,7 @@ def test_two_cores_and_the_workers_of_a_dask_scheduler_make_the_cache_of_one_cor
 def test_a_job_that_is_cancelled_is_tried_again_and_makes_what_is_left(
     slurm: Slurm, study: Path, reference: Path
 ) -> None:
-    begun = begin(slurm, study, per_job=PARTICIPANTS)
+    begun = begin(slurm, study)
     slurm.ask("scancel", wait_for_work(slurm, begun, study)[0])
     run = finish(begun, study)
     assert "Trying to restart job" in run.output
@@ -145,7 +145,7 @@ def test_a_job_that_is_cancelled_is_tried_again_and_makes_what_is_left(
 def test_jobs_of_a_node_that_dies_are_made_elsewhere_and_its_return_damages_nothing(
     slurm: Slurm, study: Path, reference: Path
 ) -> None:
-    begun = begin(slurm, study, per_job=PARTICIPANTS)
+    begun = begin(slurm, study)
     number, _, _, node, _ = wait_for_work(slurm, begun, study)
     slurm.kill_node(node)
     try:
@@ -157,7 +157,7 @@ def test_jobs_of_a_node_that_dies_are_made_elsewhere_and_its_return_damages_noth
     finally:
         slurm.start_node(node)  # and SLURM ends it
         slurm.wait_for("both nodes", slurm.has_idle_nodes)
-    again = finish(begin(slurm, study, per_job=PARTICIPANTS), study)
+    again = finish(begin(slurm, study), study)
     assert_ended_well(again, study, reference)
     assert "make_units" not in again.jobs
 
@@ -165,7 +165,7 @@ def test_jobs_of_a_node_that_dies_are_made_elsewhere_and_its_return_damages_noth
 def test_a_job_that_runs_out_of_memory_is_tried_again_with_more(slurm: Slurm, study: Path, reference: Path) -> None:
     # Snakemake alone takes more than the first attempt is given.
     options = ("--set-resources", "make_units:mem_mb=150 + 1500 * (attempt - 1)")
-    run = finish(begin(slurm, study, *options, per_job=PARTICIPANTS), study)
+    run = finish(begin(slurm, study, *options), study)
     assert "Trying to restart job" in run.output
     assert_ended_well(run, study, reference)
 
@@ -173,12 +173,12 @@ def test_a_job_that_runs_out_of_memory_is_tried_again_with_more(slurm: Slurm, st
 def test_a_run_whose_controller_was_killed_goes_on_and_its_jobs_are_cancelled(
     slurm: Slurm, study: Path, reference: Path
 ) -> None:
-    begun = begin(slurm, study, per_job=PARTICIPANTS)
+    begun = begin(slurm, study)
     number = wait_for_work(slurm, begun, study)[0]
     begun.kill()
     begun.wait()
     assert number in [job[0] for job in slurm.jobs()]  # the job lives on
-    run = finish(begin(slurm, study, per_job=PARTICIPANTS), study)
+    run = finish(begin(slurm, study), study)
     assert "of an earlier run are still in SLURM's queue: cancelling" in run.output
     assert number in run.output
     assert_ended_well(run, study, reference)
