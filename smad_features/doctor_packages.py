@@ -23,8 +23,11 @@ def installed_packages(path: list[str] | None = None) -> dict[str, str]:
     """Version by canonical name of what is installed here, or in the folders of ``path``; the first found counts."""
     found: dict[str, str] = {}
     for one in distributions(path=sys.path if path is None else path):
-        # A folder that a broken removal left has no name.
-        if name := one.metadata["Name"]:
+        try:
+            name = one.metadata["Name"]
+        except FileNotFoundError:  # as the backport of importlib.metadata says it, where a library has brought that in
+            continue
+        if name:  # a folder that a broken removal left has none
             found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), one.version)
     return found
 

@@ -317,7 +317,14 @@ def test_a_plan_that_is_stopped_leaves_nothing(broken: Path, number: signal.Sign
     study, temporary = broken.parents[2] / "study", broken.parents[2] / "temporary"
     before = paths(study)
     command = [sys.executable, "-m", "smad_features.cli", "plan", *HERE]
-    with subprocess.Popen(command, cwd=study, env=environment(), stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command,
+        cwd=study,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job's is ignored
+    ) as run:
         while not begun.exists():
             assert run.poll() is None
             time.sleep(0.02)
