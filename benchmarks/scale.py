@@ -33,6 +33,7 @@ from typing import Any
 from scale_tree import CLIPS, EMOTIONS, TASKS, make_predictions, make_sources, make_units
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = ("--config", "run={participants_per_job: 50}")
 Cost = dict[str, float]  # processor and clock in seconds, peak in MB
 Steps = Iterator[tuple[str, Cost]]  # each written down as soon as it is known
 Measures = dict[str, dict[str, Cost]]  # by participants, then by what was run
@@ -141,6 +142,7 @@ def measure_plan(tree: Path, participants: int) -> Steps:
     yield "plan, at first (`snakemake -n all`)", snakemake(bare, "-n", "-q", "rules", "--", "all")
     yield "`status`, at first", features(bare, "status", allowed=(1,))
     yield "plan, files known", snakemake(bare, "-n", "-q", "rules", "--", "all")
+    yield "plan, 50 participants a job", snakemake(bare, "-n", "-q", "rules", *SHARED, "--", "all")
 
 
 def measure_make(tree: Path, participants: int) -> Steps:
@@ -153,7 +155,12 @@ def measure_make(tree: Path, participants: int) -> Steps:
     yield "`quality`", features(made, "quality")
     yield "`pack`, two threads", features(made, "pack", "--threads", "2")
     yield "`pack`, nothing changed", features(made, "pack", "--threads", "2")
-    yield "`snakemake features`, first run", snakemake(made, "-q", "all", "--", "features")
+    for how, options in (("first run", ()), ("first run, 50 participants a job", SHARED)):
+        for old in (made / ".snakemake", made / ".smad"):
+            shutil.rmtree(old, ignore_errors=True)
+        for table in made.glob("results/*.tsv"):
+            table.unlink()
+        yield f"`snakemake features`, {how}", snakemake(made, "-q", "all", *options, "--", "features")
 
 
 def measure_status(tree: Path, participants: int) -> Steps:
