@@ -103,10 +103,10 @@ rule list_clips:
         "smad-features list-clips --configfile {params.settings} --output {output} > {log} 2>&1"
 
 
-# Whatever makes a unit anew makes the list of clips anew: the units themselves need not be named again, as Snakemake's
-# time for a job grows with the square of its inputs.
+# The units are named again here and below: a list of clips may be the same, byte for byte, after one was made anew.
 rule quality:
     input:
+        all_units,
         "results/clips.tsv",
         later_key("quality"),
     output:
@@ -128,6 +128,7 @@ rule quality:
 
 rule pack:
     input:
+        all_units,
         "results/clips.tsv",
         later_key("pack"),
     output:
