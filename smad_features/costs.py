@@ -32,6 +32,8 @@ class _Rates:
     disk_share: float = 0.0
 
 
+# Of each stage, the rule that makes its units.
+RULES = {"faces": "extract_faces", "eyes": "resample_eyes", "gaze_content": "extract_gaze_content"}
 # By rule. An input is all sources of a job: videos, recordings; of later rules what they read of the results.
 _RATES = {
     "extract_faces": _Rates(memory=1500, memory_share=0.05, seconds=10, seconds_share=0.5, disk=2),

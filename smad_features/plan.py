@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from smad_features import schema
+from smad_features.costs import RULES
 from smad_features.shards import clips_a_shard
 
 _T = TypeVar("_T")
-RULES = {"faces": "extract_faces", "eyes": "resample_eyes", "gaze_content": "extract_gaze_content"}
 WHOLE_CHUNKS = ("face", "gaze_content")  # a clip is a chunk: the last shard holds no more than its clips
 _JOB = 0.02  # seconds that Snakemake takes for a job, one job after another
 _START, _PLANNING = 2.0, 0.002  # seconds: of a run, and of it for each participant

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from smad_features.atomic import StorageError
-from smad_features.costs import Needs, job_needs, training_needs
+from smad_features.costs import RULES, Needs, job_needs, training_needs
 from smad_features.freshness import STAGES, by_participant
 from smad_features.machine import look_at_machine
 from smad_features.manifest import Clip, TableError, check_clips
 from smad_features.model_files import ModelFileError, find_models
 from smad_features.pilot import PilotError, choose, pilot_folder, run_pilot
-from smad_features.plan import RULES, Estimate, Rate, arrays_of, built_in, dealt_out, estimate, submissions
+from smad_features.plan import Estimate, Rate, arrays_of, built_in, dealt_out, estimate, submissions
 from smad_features.plan_faults import DOCTOR, find_faults
 from smad_features.status import FEATURES
 from smad_features.study import FINGERPRINTS, RESULTS, read_study

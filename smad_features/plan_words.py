@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from smad_features.costs import Needs
+from smad_features.costs import RULES, Needs
 from smad_features.machine import Machine
 from smad_features.manifest import Clip
-from smad_features.plan import RULES, Estimate, Rate, group_size
+from smad_features.plan import Estimate, Rate, group_size
 from smad_features.plan_faults import in_bytes, in_time
 from smad_features.status import FEATURES
 from smad_features.to_make import ToMake

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smad_features.costs import RULES
 from smad_features.fingerprints import Fingerprints
 from smad_features.freshness import STAGES, PlannedUnit, by_participant, plan_units, unit_files
 from smad_features.later_stages import LATER_STAGES, Later
 from smad_features.manifest import Clip, TableError
-from smad_features.plan import RULES, UnitToMake
+from smad_features.plan import UnitToMake
 from smad_features.status import FEATURES, find_status
 
 

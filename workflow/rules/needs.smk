@@ -1,7 +1,5 @@
 # What jobs ask of a cluster: memory, time and disk by their input, more with each attempt, and a GPU where there is one.
 
-RULE_OF = {"faces": "extract_faces", "eyes": "resample_eyes", "gaze_content": "extract_gaze_content"}
-
 
 @cache
 def sources():
@@ -25,7 +23,7 @@ def unit_needs(resource, stage=None):
         people = shared.digests if shared else [wildcards.participant] if stage else []
         parts = [sources().get((own, who), (0, 0)) for who in people]
         clips, size = sum(count for count, _ in parts), sum(size for _, size in parts)
-        return getattr(costs.job_needs(RULE_OF[own], clips=clips, size=size, attempt=attempt), resource)
+        return getattr(costs.job_needs(costs.RULES[own], clips=clips, size=size, attempt=attempt), resource)
 
     return of
 
