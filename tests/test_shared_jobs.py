@@ -1,11 +1,13 @@
 """Jobs that make the units of several participants: dealt out, made, resumed, and refused where a node is another."""
 
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from conftest import run_features, run_workflow
-from runners import assert_same_cache
+from runners import assert_same_cache, begin_workflow, ended, kill_group, leftovers
 from small_study import configure, write_study
 
 from smad_features.config import load_config
@@ -118,3 +120,22 @@ def test_shared_jobs_make_the_same_cache_and_what_follows_one_edit_is_one_job(tm
 
     configure(shared, size=64)
     assert run_workflow(shared, "features", *SHARED, "-n").jobs["make_units"] == 3  # faces alone
+
+
+@pytest.mark.slow
+def test_a_run_of_shared_jobs_that_is_killed_anywhere_ends_in_the_same_cache(tmp_path: Path) -> None:
+    whole = write_study(tmp_path / "whole", participants=5, clips=2, run={"participants_per_job": 2})
+    begun = time.monotonic()
+    assert ended(begin_workflow(whole), whole).code == 0
+    seconds = time.monotonic() - begun
+    for number in range(1, 6):
+        folder = write_study(tmp_path / str(number), participants=5, clips=2, run={"participants_per_job": 2})
+        run = begin_workflow(folder)
+        try:
+            run.wait(seconds * (0.15 + 0.15 * number))
+        except subprocess.TimeoutExpired:
+            kill_group(run)
+        again = ended(begin_workflow(folder), folder)
+        assert again.code == 0, again.said
+        assert_same_cache(folder / "results", whole / "results")
+        assert not leftovers(folder)
