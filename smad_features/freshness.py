@@ -198,7 +198,7 @@ def read_unit_attributes(path: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class PlannedUnit:
-    """A unit as it should be, and of what the one on disk says of itself record, digest and states (None = no unit)."""
+    """A unit as it should be, and of what the one on disk says record, digest, content and states (None = no unit)."""
 
     stage: str
     participant: str
@@ -265,7 +265,7 @@ def _held(said: dict[str, Any], wanted: dict[str, Any], digest: str, parts: dict
             for part, value in record.items()
         }
     states = {clip: _OK if state == _OK else state for clip, state in said["states"].items()}
-    return {"record": record, "digest": said["digest"], "states": states}
+    return {"record": record, "digest": said["digest"], "content": said["content"], "states": states}
 
 
 def unit_files(clips: Iterable[Clip]) -> dict[str, dict[str, Path]]:

@@ -7,7 +7,7 @@ never imported: what trains and scores is no concern of the features.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from smad_features import schema
 from smad_features.fingerprints import Fingerprints, code_digest, digest_of, library_version, module_folder
-from smad_features.freshness import differences
+from smad_features.freshness import PlannedUnit, differences
 from smad_features.manifest import Clip, TableError, read_annotations, read_targets
 from smad_features.summary import is_settled
 
@@ -121,6 +121,7 @@ class Later:
     clips: list[Clip]
     config: dict[str, Any]
     fingerprints: Fingerprints = field(repr=False)
+    units: Sequence[PlannedUnit] = field(default=(), repr=False)  # as they are, where that is known
 
     @property
     def trains(self) -> bool:
@@ -216,6 +217,8 @@ class Later:
         A checkpoint that was put back from a backup must not be taken for the one that is wanted, whatever its date.
         """
         stage = name.partition("/")[0]
+        if stage == "list_clips" and self._is_packed_otherwise():
+            return "of other units"
         if stage == "pack" and Path("results/cache.json").exists():
             # Elsewhere, cache.json is believed: to plan must need no network. `smad-features verify` looks.
             return None if is_settled(Path("results"), store=self.config["cache"]["store"]) else "lost"
@@ -227,6 +230,20 @@ class Later:
             return None
         wanted = {(digest, cache)}
         return digest if {(record.get("key"), record.get("cache")) for record in found} == wanted else "another"
+
+    def _is_packed_otherwise(self) -> bool:
+        """Whether the packed cache holds another unit than the one that lies there and is as it should be.
+
+        Sources and units that were put back together, under their old dates, are fresh and older than all that follows.
+        Of a cache in an object store this is not asked: no plan waits for a network.
+        """
+        packed = read_json(Path("results/cache.zarr/zarr.json")).get("attributes", {}).get("provenance", {})
+        return any(
+            unit.made is not None
+            and unit.is_fresh
+            and packed.get(f"{unit.stage}/{unit.participant}", unit.made["content"]) != unit.made["content"]
+            for unit in self.units
+        )
 
     def _settings(self, stage: str, task: str) -> dict[str, Any]:
         config = self.config

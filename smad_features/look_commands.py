@@ -45,7 +45,7 @@ def run_status(options: argparse.Namespace) -> int:
     config, clips = read_study(options.configfile)
     fingerprints = Fingerprints(None if options.rehash else FINGERPRINTS)
     plan = plan_units(clips, config, fingerprints)
-    status = find_status(plan, Later(clips, config, fingerprints), root=Path(config["clips"]).parent.resolve())
+    status = find_status(plan, Later(clips, config, fingerprints, plan), root=Path(config["clips"]).parent.resolve())
     fingerprints.save()
     gone = name_gone(clips, config["clips"])
     if options.json:

@@ -21,6 +21,7 @@ from smad_features.manifest import Clip, TableError
 
 STATES = ("fresh", "stale", "missing", "waits", "quarantined", "failed")
 FEATURES = ("list_clips", "quality", "pack")  # the rules after the units, up to the cache
+_MADE = {"lost": "it does not belong to `{}`", "of other units": "`{}` was packed from other units than lie there now"}
 _LARGE = 1_000_000  # bytes: inputs from this size on Snakemake compares by their times
 
 
@@ -127,7 +128,7 @@ def _look_at_file(name: str, file: Path, later: Later, waiting: set[Path]) -> tu
     made = later.made(name, digest)
     if made not in (None, digest):
         place = later.config["cache"]["store"] or "results/cache.zarr"
-        return "stale", [f"it does not belong to `{place}`" if made == "lost" else "it is another than was made last"]
+        return "stale", [_MADE.get(made, "it is another than was made last").format(place)]
     inputs = [Path(path) for path in notes.get("input", [])]
     changed = [path for path in [key, *inputs] if _is_changed(path, file, checksums)]
     if notes.get("incomplete"):

@@ -13,7 +13,9 @@ import dask
 import numpy as np
 import pytest
 import zarr
-from conftest import ROOT, environment
+from conftest import ROOT, environment, run_features, run_workflow
+from runners import assert_same_cache
+from small_study import write_study
 
 from smad_features import cache, schema, shards
 from smad_features.cache import CacheError, Unit
@@ -170,3 +172,22 @@ print(re.search(r"VmHWM:\\s*(\\d+) kB", pathlib.Path("/proc/self/status").read_t
         done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) // 1024)
     assert peaks[1] < peaks[0] + 170, peaks  # MiB: less than what there is more of
+
+
+@pytest.mark.slow
+def test_sources_and_units_put_back_together_under_their_old_dates_are_packed_again(tmp_path: Path) -> None:
+    live = write_study(tmp_path / "live", participants=2)
+    assert run_workflow(live, "features").returncode == 0
+    backup = shutil.copytree(live, tmp_path / "backup", symlinks=True)  # dates and all
+    (live / "raw/P1_C1/0.png").write_bytes((live / "raw/P1_C1/1.png").read_bytes())
+    assert run_workflow(live, "features").returncode == 0
+    for name in ("raw/P1_C1/0.png", "results/faces/P1.zarr.zip"):
+        shutil.copy2(backup / name, live / name)
+    status = run_features(live, "status", "--why", "--configfile", "config.yaml")
+    assert status.returncode == 1
+    assert "results/clips.tsv: `results/cache.zarr` was packed from other units than lie there now" in status.stdout
+    run = run_workflow(live, "features")
+    assert run.jobs == {"list_clips": 1, "quality": 1, "pack": 1}
+    assert_same_cache(live / "results", backup / "results")
+    assert (live / "results/quality.tsv").read_bytes() == (backup / "results/quality.tsv").read_bytes()
+    assert "Nothing to be done" in run_workflow(live, "features", "-n").output

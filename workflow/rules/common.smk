@@ -82,7 +82,7 @@ if PER_JOB is not None:
         if IS_RUN:
             shared_jobs.write_list(job)
 
-LATER = later_stages.Later(CLIPS, CONFIG, FINGERPRINTS)
+LATER = later_stages.Later(CLIPS, CONFIG, FINGERPRINTS, list(UNITS.values()))
 FOLDS, TRAINS = LATER.folds, LATER.trains
 CHECKPOINTS = "results/checkpoints" if TRAINS else CONFIG["checkpoints"]
 
