@@ -16,9 +16,6 @@ from pathlib import Path
 from smad_features.atomic import StorageError, check_writable
 from smad_features.findings import COMMAND, Finding
 
-_NETWORK = re.compile(
-    r"nfs\d?|lustre|gpfs|beegfs|cifs|smb\d?|smbfs|ceph|glusterfs|orangefs|panfs|afs|9p|fuse\..+|virtiofs"
-)
 # Ends with 3 where another holds the lock, as it should be, and with 0 where it was given.
 _TRY_LOCK = """
 import fcntl, sys
@@ -45,11 +42,6 @@ class Mount:
     kind: str
     point: str
     options: tuple[str, ...] = ()
-
-    @property
-    def is_network(self) -> bool:
-        """Whether other machines may see it."""
-        return _NETWORK.fullmatch(self.kind) is not None
 
 
 def find_mount(folder: Path, *, text: str | None = None) -> Mount:
