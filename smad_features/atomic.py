@@ -32,7 +32,7 @@ def written_whole(path: Path, *, sync: bool = True) -> Iterator[Path]:
     StorageError
         No room, or no leave to write there. What was at ``path`` is as it was.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = draft_of(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -65,11 +65,16 @@ def writing(path: Path) -> Iterator[None]:
 
 def check_writable(folder: Path) -> None:
     """Try whether files can be made in ``folder``, which is made where it is not there; StorageError if not."""
-    trial = folder / f".{os.getpid()}.tmp"
+    trial = draft_of(folder / "writable")  # so that the one of a killed process is swept
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         trial.touch()  # nothing less tells on every kind of file system
         trial.unlink()
+
+
+def draft_of(path: Path) -> Path:
+    """Where this process writes what is to be put at ``path``; `sweep_drafts` knows it by its name."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def is_draft(name: str) -> bool:

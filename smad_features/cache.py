@@ -7,7 +7,6 @@ ok.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from smad_features import places, schema
-from smad_features.atomic import writing, written_whole
+from smad_features.atomic import draft_of, writing, written_whole
 from smad_features.fingerprints import digest_of
 from smad_features.freshness import UNIT_FORMAT, UNIT_VERSION, planned_digest
 from smad_features.privacy import current_umask
@@ -205,7 +204,7 @@ class _Source:
 def _pack_here(results: Path, source: _Source) -> None:
     link, digest = results / LINK, source.root["digest"]
     store = results / store_name(digest)
-    beside = results / f".{store.name}.{os.getpid()}.tmp"
+    beside = draft_of(store)
     previous = link.resolve() if link.exists() else None
     listed = _write_store(str(beside.absolute()), source, previous=previous)
     if store.exists():  # of a run that died, or damaged

@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT, environment, run_features, run_workflow
 from small_study import configure, write_study
 
-from smad_features.atomic import StorageError, check_writable, written_whole
+from smad_features.atomic import StorageError, check_writable, sweep_drafts, written_whole
 from smad_features.cli import main
 from smad_models.checkpoints import write_tensors
 from smad_models.cli import main as models
@@ -165,6 +165,21 @@ def test_a_folder_that_is_a_file_is_refused_before_any_work(tmp_path: Path) -> N
     (tmp_path / "results").write_text("")
     with pytest.raises(StorageError, match=r"results/faces: cannot be written: a folder of its path is a file"):
         check_writable(tmp_path / "results/faces")
+
+
+def test_a_process_killed_while_it_tries_a_folder_leaves_what_the_next_run_sweeps(tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from smad_features.atomic import check_writable
+Path.unlink = lambda *_, **__: os._exit(9)
+check_writable(Path({str(tmp_path)!r}))
+"""
+    made = subprocess.run([sys.executable, "-c", code], env=environment())
+    assert made.returncode == 9
+    assert len(list(tmp_path.iterdir())) == 1
+    sweep_drafts(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_results_that_may_not_be_written_stop_a_run_and_a_command_before_any_work(
