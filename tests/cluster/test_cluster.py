@@ -109,12 +109,20 @@ def assert_ended_well(run: Run, folder: Path, reference: Path) -> None:
         assert (folder / "results" / table).read_bytes() == (reference / "results" / table).read_bytes()
     verified = run_features(folder, "verify", "--configfile", "config.yaml")
     assert verified.returncode == 0, verified.stdout
+
+
+def assert_nothing_is_half_written(folder: Path, *, after: Run) -> None:
+    """Assert that a run left no draft, or, where it lost jobs, that the next one removes theirs and makes nothing."""
+    if "Trying to restart job" in after.output:
+        again = run_workflow(folder, "features")
+        assert "Nothing to be done" in again.output, again.output
     assert not leftovers(folder)
 
 
 def test_the_profile_makes_the_cache_of_a_local_run(slurm: Slurm, study: Path, reference: Path) -> None:
     run = finish(begin(slurm, study), study)
     assert_ended_well(run, study, reference)
+    assert_nothing_is_half_written(study, after=run)
     assert run.jobs == {"make_units": 3, "list_clips": 1, "quality": 1, "pack": 1}
     # Light work takes no turn in a queue.
     assert len(re.findall("has been submitted with SLURM jobid", run.output)) == 4
@@ -127,6 +135,7 @@ def test_two_cores_and_the_workers_of_a_dask_scheduler_make_the_cache_of_one_cor
         packed_by = f'dask={{scheduler: "{workers.scheduler_address}"}}'
         run = run_workflow(study, "features", "--config", packed_by, cores=2)
     assert_ended_well(run, study, reference)
+    assert_nothing_is_half_written(study, after=run)
     assert json.loads((study / ".smad/config.json").read_text())["dask"]["scheduler"] == workers.scheduler_address
 
 
@@ -138,6 +147,7 @@ def test_a_job_that_is_cancelled_is_tried_again_and_makes_what_is_left(
     run = finish(begun, study)
     assert "Trying to restart job" in run.output
     assert_ended_well(run, study, reference)
+    assert_nothing_is_half_written(study, after=run)
     log = next((study / "logs/make_units/faces").glob("*.log")).read_text()
     assert "made already" in log
 
@@ -159,6 +169,7 @@ def test_jobs_of_a_node_that_dies_are_made_elsewhere_and_its_return_damages_noth
         slurm.wait_for("both nodes", slurm.has_idle_nodes)
     again = finish(begin(slurm, study), study)
     assert_ended_well(again, study, reference)
+    assert_nothing_is_half_written(study, after=again)
     assert "make_units" not in again.jobs
 
 
@@ -168,6 +179,7 @@ def test_a_job_that_runs_out_of_memory_is_tried_again_with_more(slurm: Slurm, st
     run = finish(begin(slurm, study, *options), study)
     assert "Trying to restart job" in run.output
     assert_ended_well(run, study, reference)
+    assert_nothing_is_half_written(study, after=run)
 
 
 def test_a_run_whose_controller_was_killed_goes_on_and_its_jobs_are_cancelled(
@@ -182,6 +194,7 @@ def test_a_run_whose_controller_was_killed_goes_on_and_its_jobs_are_cancelled(
     assert "of an earlier run are still in SLURM's queue: cancelling" in run.output
     assert number in run.output
     assert_ended_well(run, study, reference)
+    assert_nothing_is_half_written(study, after=run)
     assert not (study / ".smad/on_cluster").exists()
 
 
